@@ -1,0 +1,208 @@
+/* connect(): attempts that fail become records of their own, once each, with the reason. */
+#pragma once
+
+/* Read where a connect() goes; false if it goes nowhere (AF_UNSPEC disconnects). */
+static __always_inline bool read_destination(struct attempt *a, u64 address, u64 bytes)
+{
+	u16 family = 0, port = 0;
+
+	bpf_probe_read_user(&family, sizeof(family), (void *)address);
+	a->family = family;
+	if (family == AF_UNIX_) {
+		bytes -= 2;
+		OPAQUE(bytes);
+		if (bytes > 0 && bytes <= UNIX_PATH_MAX)
+			bpf_probe_read_user(a->unix_path, bytes, (void *)(address + 2));
+		return true;
+	}
+	if (family != AF_INET_ && family != AF_INET6_)
+		return false;
+	bpf_probe_read_user(&port, sizeof(port), (void *)(address + 2));
+	a->port = host16(port);
+	if (family == AF_INET_)
+		bpf_probe_read_user(a->address, 4, (void *)(address + 4));
+	else
+		bpf_probe_read_user(a->address, 16, (void *)(address + 8));
+	return true;
+}
+
+static __always_inline void enter_connect(const u64 *arguments, u64 now)
+{
+	struct attempt a = {.begin_ns = now, .in_call = 1};
+	struct call call = {.begin_ns = now, .connecting = 1};
+	struct stream s = {};
+	u64 key, thread = bpf_get_current_pid_tgid();
+
+	a.own = is_own_process();
+	if (!a.own && !process_wanted())
+		return;
+	if (!stream_of(arguments[0], &s) || s.state >= SS_CONNECTING_)
+		return; /* no socket of ours, or a question about an earlier attempt */
+	if (!read_destination(&a, arguments[1], arguments[2]))
+		return;
+	a.inode = s.inode;
+	a.pid_tgid = thread;
+	a.netns = network_namespace(s.sk);
+	bpf_get_current_comm(a.comm, sizeof(a.comm));
+	key = (u64)s.sk;
+	call.sk = key;
+	call.inode = s.inode;
+	call.family = s.family;
+	if (attempts.update(&key, &a) || calls.update(&thread, &call))
+		count(COUNTER_CONNECTS_TABLE_FULL);
+}
+
+static __always_inline bool attempt_admitted(const struct attempt *a)
+{
+#ifdef FILTER_ROLE
+	if (FILTER_ROLE != ROLE_CLIENT)
+		return false;
+#endif
+#ifdef FILTER_PORTS
+	return a->family != AF_UNIX_ && port_wanted(a->port);
+#else
+	return true;
+#endif
+}
+
+static __always_inline void fill_failed_connect(struct record *r, const struct attempt *a, u64 now)
+{
+	r->version = CONTRACT_VERSION;
+	r->kind = RECORD_CONNECT_FAILURE;
+	r->role = ROLE_CLIENT;
+	r->family = a->family;
+	r->start_ktime_ns = a->begin_ns;
+	r->end_ktime_ns = now;
+	r->socket_inode = a->inode;
+	r->netns = a->netns;
+	r->tgid = a->pid_tgid >> 32;
+	r->tid = a->pid_tgid;
+	r->remote_port = a->port;
+	__builtin_memcpy(r->remote_address, a->address, 16);
+	__builtin_memcpy(r->comm, a->comm, 16);
+	__builtin_memcpy(r->unix_path, a->unix_path, UNIX_PATH_MAX);
+	fill_ids(r);
+}
+
+/* An attempt has failed; errno 0: it was given up. A SYN sent again tells a time-out from a change of mind. */
+static __always_inline void fail_connect(const struct attempt *a, u64 key, u32 error, bool resent, u64 now)
+{
+	int zero = 0;
+	struct record *r = failed_connects.lookup(&zero);
+
+	struct exchange *blank = blank_exchanges.lookup(&zero);
+
+	if (!r || !blank || a->own)
+		return;
+	count(COUNTER_CONNECT_FAILURES_SEEN);
+	if (!attempt_admitted(a)) {
+		count(COUNTER_CONNECT_FAILURES_FILTERED);
+		return;
+	}
+	bpf_probe_read_kernel(r, sizeof(*r), blank);
+	fill_failed_connect(r, a, now);
+	if (error == ETIMEDOUT_ || (!error && resent))
+		r->failure = FAILURE_TIMEOUT;
+	else
+		r->failure = error ? FAILURE_ERRNO : FAILURE_CANCELLED;
+	r->error_number = error;
+	if (emit(r))
+		count(COUNTER_CONNECT_FAILURES_LOST_RING_FULL);
+	else
+		count(COUNTER_CONNECT_FAILURES_RECORDED);
+}
+
+static __always_inline bool syn_was_resent(struct sock *sk)
+{
+	u32 resent = 0;
+
+	READ(resent, ((struct tcp_sock *)sk)->total_retrans);
+	return resent != 0;
+}
+
+static __always_inline void remember_own(struct sock *sk, const struct attempt *a)
+{
+	struct endpoints e = {.netns = a->netns};
+	u64 key = (u64)sk;
+	u16 family = 0;
+
+	READ(family, sk->__sk_common.skc_family);
+	read_addresses(sk, family, e.local_address, e.remote_address);
+	read_ports(sk, &e.local_port, &e.remote_port);
+	own_endpoints.update(&e, &key);
+}
+
+static __always_inline void connect_succeeded(struct sock *sk, const struct attempt *a, u64 now)
+{
+	struct stream s = {.sk = sk, .inode = a->inode, .family = a->family};
+	struct connection *c;
+
+	if (a->own) {
+		if (a->family != AF_UNIX_)
+			remember_own(sk, a);
+		return;
+	}
+	READ(s.family, sk->__sk_common.skc_family);
+	c = connection_open(&s, ROLE_CLIENT, 1);
+	if (c)
+		c->connect_ns = now - a->begin_ns;
+}
+
+static __always_inline bool is_still_pending(s64 result)
+{
+	return result == -EINPROGRESS_ || result == -EINTR_ || result == -EALREADY_ || result == -EISCONN_ ||
+	       (result <= -ERESTARTSYS_ && result >= -ERESTART_LAST_);
+}
+
+static __always_inline void exit_connect(const struct call *call, s64 result, u64 now)
+{
+	u64 key = call->sk;
+	struct attempt *a = attempts.lookup(&key);
+
+	if (!a)
+		return; /* established meanwhile */
+	a->in_call = 0;
+	if (!result)
+		connect_succeeded((struct sock *)key, a, now);
+	else if (!is_still_pending(result))
+		fail_connect(a, key, -result, false, now);
+	else if (a->closed)
+		fail_connect(a, key, a->error, syn_was_resent((struct sock *)key), now);
+	else
+		return;
+	attempts.delete(&key);
+}
+
+/* SYN_SENT has ended. Inside connect() its own result says more than the socket, so that is left to the exit. */
+static __always_inline void connect_ended(struct sock *sk, int state, u64 now)
+{
+	u64 key = (u64)sk;
+	struct attempt *a = attempts.lookup(&key);
+	s32 error = 0;
+
+	if (!a)
+		return;
+	if (state == TCP_ESTABLISHED_) {
+		connect_succeeded(sk, a, now);
+	} else {
+		READ(error, sk->sk_err);
+		if (a->in_call) {
+			a->closed = 1;
+			a->error = error;
+			return;
+		}
+		fail_connect(a, key, error, syn_was_resent(sk), now);
+	}
+	attempts.delete(&key);
+}
+
+/* A TCP socket is gone for good. */
+static __always_inline void destroyed(struct sock *sk, u64 now)
+{
+	u64 key = (u64)sk;
+	struct connection *c = connections.lookup(&key);
+
+	attempts.delete(&key);
+	if (c)
+		connection_forget(c, key, now);
+}

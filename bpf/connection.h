@@ -1,0 +1,149 @@
+/* Connections: how they are found, opened, locked and closed. */
+#pragma once
+
+#define LOCK_SPINS 2000
+
+/* The two ends of a connection may be in calls on two processors at once. Holders never sleep, so waiting is short. */
+static __always_inline bool lock(struct connection *c)
+{
+	int i;
+
+#pragma nounroll
+	for (i = 0; i < LOCK_SPINS; i++)
+		if (!__sync_val_compare_and_swap(&c->lock, 0, 1))
+			return true;
+	return false;
+}
+
+static __always_inline void unlock(struct connection *c)
+{
+	__sync_lock_test_and_set(&c->lock, 0);
+}
+
+/* Lock; failing that, what this call moved is lost, and with it the place in the stream. */
+static __always_inline bool lock_or_break(struct connection *c)
+{
+	if (lock(c))
+		return true;
+	c->broken = COUNTER_DESYNC_OVERLAP;
+	return false;
+}
+
+static __always_inline void reverse_endpoints(const struct connection *c, struct endpoints *e)
+{
+	__builtin_memcpy(e->local_address, c->remote_address, 16);
+	__builtin_memcpy(e->remote_address, c->local_address, 16);
+	e->local_port = c->remote_port;
+	e->remote_port = c->local_port;
+	e->netns = c->netns;
+}
+
+/* Is this the far end of a connection of ringspan's own (its exports)? */
+static __always_inline bool is_own_peer(const struct connection *c)
+{
+	struct endpoints e = {};
+
+	reverse_endpoints(c, &e);
+	return own_endpoints.lookup(&e) != 0;
+}
+
+static __always_inline struct connection *connection_open(const struct stream *s, u8 role, u8 born)
+{
+	u64 key = (u64)s->sk;
+	int zero = 0;
+	struct connection *c = blank_connections.lookup(&zero);
+	u16 local = 0, remote = 0;
+
+	if (s->family != AF_UNIX_)
+		read_ports(s->sk, &local, &remote);
+#ifdef FILTER_PORTS
+	if (s->family == AF_UNIX_ || !(port_wanted(local) || port_wanted(remote)))
+		return 0;
+#endif
+	if (!c || connections.update(&key, c)) {
+		count(COUNTER_CONNECTIONS_TABLE_FULL);
+		return 0;
+	}
+	c = connections.lookup(&key);
+	if (!c)
+		return 0;
+	c->identity = random64();
+	c->inode = s->inode;
+	c->family = s->family;
+	c->local_port = local;
+	c->remote_port = remote;
+	c->netns = network_namespace(s->sk);
+	c->role = role;
+	c->role_known = role != ROLE_UNKNOWN;
+	c->born = born;
+	if (s->family == AF_UNIX_)
+		read_unix_path(s->sk, c->unix_path);
+	else
+		read_addresses(s->sk, s->family, c->local_address, c->remote_address);
+	c->directions[INGRESS].state = role == ROLE_CLIENT ? STATE_RESPONSE_START : STATE_REQUEST_START;
+	c->directions[EGRESS].state = role == ROLE_SERVER ? STATE_RESPONSE_START : STATE_REQUEST_START;
+	if (born) {
+		c->directions[INGRESS].phase = PHASE_HEAD;
+		c->directions[EGRESS].phase = PHASE_HEAD;
+	}
+	if (s->family != AF_UNIX_ && is_own_peer(c))
+		c->off = 1;
+	return c;
+}
+
+/* The connection of a socket; opened in mid-stream if it was not seen before. A socket's memory may have been another's
+ * before: the inode number tells. */
+static __always_inline struct connection *connection_of(const struct stream *s)
+{
+	u64 key = (u64)s->sk;
+	struct connection *c = connections.lookup(&key);
+
+	if (c && (c->inode == s->inode || !c->inode)) {
+		c->inode = s->inode;
+		return c;
+	}
+	return connection_open(s, ROLE_UNKNOWN, 0);
+}
+
+/* This side closes, for writing at least. */
+static __always_inline void close_egress(struct connection *c, bool wholly, u64 now)
+{
+	if (!c->closed_ns)
+		c->closed_ns = now;
+	if (c->off || !outstanding(c) || !lock(c))
+		return;
+	if (wholly)
+		settle(c, SETTLE_CLOSED, now);
+	else if (c->role == ROLE_SERVER && ends_here(c, SETTLE_CLOSED))
+		finish_oldest(c, now, FAILURE_NONE, 0);
+	unlock(c);
+}
+
+static __always_inline void connection_forget(struct connection *c, u64 key, u64 now)
+{
+	if (!c->off && outstanding(c))
+		settle(c, SETTLE_CLOSED, c->closed_ns ? c->closed_ns : now);
+	connections.delete(&key);
+}
+
+/* TCP state changes, in process or interrupt context (no user memory here). */
+static __always_inline void connection_state(struct sock *sk, int state, u64 now)
+{
+	u64 key = (u64)sk;
+	struct connection *c = connections.lookup(&key);
+	s32 error = 0;
+	u8 shut = 0;
+
+	if (!c)
+		return;
+	if (state == TCP_CLOSE_WAIT_) {
+		c->peer_gone = 1;
+	} else if (state == TCP_CLOSE_) {
+		READ(error, sk->sk_err);
+		if (error)
+			c->error = error == EPIPE_ ? ECONNRESET_ : error;
+	} else if (state == TCP_FIN_WAIT1_ || state == TCP_LAST_ACK_) {
+		READ(shut, sk->sk_shutdown);
+		close_egress(c, state == TCP_FIN_WAIT1_ && shut == SHUTDOWN_MASK_, now);
+	}
+}

@@ -1,0 +1,123 @@
+/* What crosses the ring and the shared maps: the only definition; Python derives its dtypes from it.
+ * Only `#define NAME number`, enums, and structs of u8..u64, char, arrays: no pointer, bool, bitfield,
+ * union or packed. Padding is spelled _pad. See docs/design.md. */
+#pragma once
+
+#define CONTRACT_VERSION 1
+
+/* How much of each text is kept; what is cut is named in record.truncated. */
+#define TARGET_MAX 640
+#define TRACESTATE_MAX 256
+#define HOST_MAX 256
+#define USER_AGENT_MAX 192
+#define TRACEPARENT_MAX 64
+#define METHOD_MAX 32
+#define UNIX_PATH_MAX 108
+
+enum record_kind {
+	RECORD_EXCHANGE = 1,
+	RECORD_CONNECT_FAILURE = 2,
+};
+
+enum role {
+	ROLE_UNKNOWN = 0,
+	ROLE_CLIENT = 1,
+	ROLE_SERVER = 2,
+};
+
+/* Why an exchange or a connect did not end well; docs/glossary.md maps each to its error.type. */
+enum failure {
+	FAILURE_NONE = 0,
+	FAILURE_ERRNO = 1, /* record.error_number says which */
+	FAILURE_TIMEOUT = 2,
+	FAILURE_CANCELLED = 3,
+	FAILURE_CONNECTION_CLOSED = 4,
+	FAILURE_CLIENT_CLOSED = 5,
+	FAILURE_INCOMPLETE = 6,
+	FAILURE_INVALID_RESPONSE = 7,
+};
+
+/* Bits of record.truncated, in the order of the texts. */
+enum truncated_field {
+	TRUNCATED_TARGET = 1,
+	TRUNCATED_TRACESTATE = 2,
+	TRUNCATED_HOST = 4,
+	TRUNCATED_USER_AGENT = 8,
+	TRUNCATED_TRACEPARENT = 16,
+	TRUNCATED_METHOD = 32,
+};
+
+/* Index of each count in the per-CPU map `counters`. The exchange equation is
+ * SEEN = RECORDED + in flight + FILTERED + LOST_*. The rest counts what cannot be an exchange count. */
+enum counter {
+	COUNTER_SEEN = 0,
+	COUNTER_RECORDED = 1,
+	COUNTER_FILTERED = 2,
+	COUNTER_LOST_RING_FULL = 3,
+	COUNTER_LOST_PIPELINE_FULL = 4,
+	COUNTER_LOST_TABLE_FULL = 5,
+	COUNTER_LOST_DESYNC = 6,
+	COUNTER_CONNECT_FAILURES_SEEN = 7,
+	COUNTER_CONNECT_FAILURES_RECORDED = 8,
+	COUNTER_CONNECT_FAILURES_FILTERED = 9,
+	COUNTER_CONNECT_FAILURES_LOST_RING_FULL = 10,
+	COUNTER_UNPAIRED_RESPONSES = 11,
+	COUNTER_UNSEEN_HTTP2 = 12,
+	COUNTER_UNSEEN_32BIT_CALLS = 13,
+	COUNTER_DESYNC_UNREADABLE = 14,
+	COUNTER_DESYNC_OVERRUN = 15,
+	COUNTER_DESYNC_INVALID = 16,
+	COUNTER_DESYNC_OVERLAP = 17,
+	COUNTER_CONNECTIONS_TABLE_FULL = 18,
+	COUNTER_CALLS_TABLE_FULL = 19,
+	COUNTER_CONNECTS_TABLE_FULL = 20,
+	COUNTERS = 21,
+};
+
+/* One exchange (or one failed connect). Times are CLOCK_MONOTONIC nanoseconds, 0 where there is none.
+ * Texts come first: a bounded copy may be proved safe only by what follows its array. */
+struct record {
+	char target[TARGET_MAX];
+	char tracestate[TRACESTATE_MAX];
+	char host[HOST_MAX];
+	char user_agent[USER_AGENT_MAX];
+	char traceparent[TRACEPARENT_MAX];
+	char method[METHOD_MAX];
+	char unix_path[UNIX_PATH_MAX];
+	char comm[16];
+	u16 version;
+	u8 kind;
+	u8 role;
+	u64 start_ktime_ns;
+	u64 first_byte_ktime_ns;
+	u64 end_ktime_ns;
+	u64 connect_ns;
+	u64 request_body_bytes;
+	u64 response_body_bytes;
+	u64 trace_id_high;
+	u64 trace_id_low;
+	u64 span_id;
+	u64 endpoint_hash;
+	u64 socket_inode;
+	u32 tgid;
+	u32 tid;
+	u32 netns;
+	u32 tcp_seq;
+	u16 status;
+	u16 truncated;
+	u16 error_number;
+	u16 local_port;
+	u16 remote_port;
+	u16 target_bytes;
+	u16 tracestate_bytes;
+	u16 host_bytes;
+	u16 user_agent_bytes;
+	u16 traceparent_bytes;
+	u16 method_bytes;
+	u8 failure;
+	u8 family;
+	u8 http_minor;
+	u8 _pad[7];
+	char local_address[16];
+	char remote_address[16];
+};

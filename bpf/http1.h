@@ -1,0 +1,245 @@
+/* HTTP/1 messages (RFC 9112): walk the automaton over a window, keep texts and numbers. No map, no helper
+ * but two memory copies, so that cc builds it too. The states come from ringspan.protocols.http1. */
+#pragma once
+
+#define LINE_FEEDS 0x0a0a0a0a0a0a0a0aULL
+#define LOW_BITS 0x0101010101010101ULL
+#define HIGH_BITS 0x8080808080808080ULL
+
+/* clang splits an unaligned load into bytes; the machines that BPF runs on need not. */
+static __always_inline u64 load64(const void *from)
+{
+	u64 word;
+
+#ifdef __bpf__
+	asm volatile("%0 = *(u64 *)(%1 + 0)" : "=r"(word) : "r"(from));
+#else
+	__builtin_memcpy(&word, from, sizeof(word));
+#endif
+	return word;
+}
+
+/* How many of the next 8 bytes come before the first line feed; 8 if there is none. */
+static __always_inline u64 before_line_feed(u64 word)
+{
+	u64 x = word ^ LINE_FEEDS;
+	u64 hit = (x - LOW_BITS) & ~x & HIGH_BITS;
+	u64 lowest = hit & -hit;
+
+	if (!hit)
+		return 8;
+	return ((((lowest - 1) & LOW_BITS) * LOW_BITS) >> 56) - 1;
+}
+
+#define POSITION_MASK (2 * WINDOW_BYTES - 1)
+
+/* Walk from w->position until an event, the window's end, or SCAN_STEPS; returns the state. */
+static __always_inline u32 scan(struct work *w, const struct automaton *a, u32 state)
+{
+	u64 position = w->position & POSITION_MASK, filled = w->filled;
+	int i;
+
+	__builtin_memset(w->mark, 0, sizeof(w->mark[0]) * ((STATES_MARKED + 7) & ~3));
+	w->scan_from = position;
+#pragma nounroll
+	for (i = 0; i < SCAN_STEPS; i++) {
+		if (position >= filled || state >= STATES_EVENT_FIRST)
+			break;
+		if (state - STATES_SKIPPING_FIRST < STATES_SKIPPING) {
+			u64 n = before_line_feed(load64(&w->window[position]));
+
+			position = min_u64(position + n, filled) & POSITION_MASK;
+			w->mark[state & 255] = position;
+			if (n == 8 || position == filled)
+				continue;
+		}
+		state = a->next[((state & 255) << 8) | (u8)w->window[position]];
+		/* The mask is for the verifier: every turn of the loop then begins alike, and is walked once. */
+		position = (position + 1) & POSITION_MASK;
+		w->mark[state & 255] = position;
+	}
+	w->position = position;
+	return state;
+}
+
+/* Where in the window a value that two states stand for lies; false if it is not in this window. */
+static __always_inline bool marked(struct work *w, u32 first, u32 rest, u32 *from, u32 *to)
+{
+	u32 start = w->mark[first], end = w->mark[rest];
+
+	if (end < start)
+		end = start;
+	if (!end)
+		return false;
+	*from = start ? start - 1 : w->scan_from;
+	*to = end;
+	return true;
+}
+
+/* Append a marked value to a text of the record; says in `truncated` what did not fit. */
+#define KEEP(w, record, FIRST, REST, text, CAPACITY, BIT)                                          \
+	do {                                                                                       \
+		u32 from_ = 0, to_ = 0;                                                            \
+		if (marked(w, FIRST, REST, &from_, &to_)) {                                        \
+			u64 at_ = (record)->text##_bytes;                                          \
+			if ((w)->mark[FIRST] && at_) {                                             \
+				OPAQUE(at_);                                                       \
+				if (at_ < CAPACITY)                                                \
+					(record)->text[at_++] = ',';                               \
+			}                                                                          \
+			append_text(w, (record)->text, &(record)->text##_bytes, at_, from_, to_,   \
+				    CAPACITY, BIT, &(record)->truncated);                          \
+		}                                                                                  \
+	} while (0)
+
+static __always_inline void append_text(struct work *w, char *text, u16 *bytes, u64 at, u64 from,
+					u64 to, u64 capacity, u16 bit, u16 *truncated)
+{
+	u64 n = to - from, room = capacity - at;
+
+	if (at >= capacity || n > room) {
+		*truncated |= bit;
+		if (at >= capacity)
+			return;
+		n = room;
+	}
+	*bytes = at + n;
+	OPAQUE(at);
+	OPAQUE(n);
+	if (at < capacity && n <= capacity)
+		bpf_probe_read_kernel(text + at, n, &w->window[from & (WINDOW_BYTES - 1)]);
+}
+
+static __always_inline void keep_texts(struct work *w, struct record *r)
+{
+	KEEP(w, r, STATE_METHOD_FIRST, STATE_METHOD, method, METHOD_MAX, TRUNCATED_METHOD);
+	KEEP(w, r, STATE_TARGET_FIRST, STATE_TARGET, target, TARGET_MAX, TRUNCATED_TARGET);
+	KEEP(w, r, STATE_HOST_FIRST, STATE_HOST, host, HOST_MAX, TRUNCATED_HOST);
+	KEEP(w, r, STATE_USER_AGENT_FIRST, STATE_USER_AGENT, user_agent, USER_AGENT_MAX,
+	     TRUNCATED_USER_AGENT);
+	KEEP(w, r, STATE_TRACEPARENT_FIRST, STATE_TRACEPARENT, traceparent, TRACEPARENT_MAX,
+	     TRUNCATED_TRACEPARENT);
+	KEEP(w, r, STATE_TRACESTATE_FIRST, STATE_TRACESTATE, tracestate, TRACESTATE_MAX,
+	     TRUNCATED_TRACESTATE);
+	if (w->mark[STATE_MINOR_1])
+		r->http_minor = 1;
+}
+
+/* Read on in a number of the given base; its later digits' state is numbered next to its first's. */
+static __always_inline void keep_number(struct work *w, struct direction *d, u32 first, u64 base)
+{
+	u32 from = 0, to = 0;
+	u64 value = d->length;
+	int i;
+
+	if (!marked(w, first, first + 1, &from, &to))
+		return;
+	if (w->mark[first])
+		value = 0;
+	if (to - from > 19)
+		d->bad_length = 1;
+#pragma nounroll
+	for (i = 0; i < 19; i++) {
+		u64 c;
+
+		if (from >= to)
+			break;
+		c = (u8)w->window[from & (WINDOW_BYTES - 1)];
+		if (value >> 58)
+			d->bad_length = 1;
+		value = value * base + (c <= '9' ? c - '0' : (c | 0x20) - 'a' + 10);
+		from++;
+	}
+	d->length = value;
+}
+
+static __always_inline void keep_status(struct work *w, struct direction *d)
+{
+	u32 i;
+
+#pragma nounroll
+	for (i = STATE_STATUS_1; i <= STATE_STATUS_3; i++) {
+		u32 at = w->mark[i & 255];
+
+		if (at)
+			d->status = d->status * 10 + (w->window[(at - 1) & (WINDOW_BYTES - 1)] - '0');
+	}
+}
+
+/* Take in what an event in a head says about the length of the body (RFC 9112 section 6.3). */
+static __always_inline void take_framing(struct direction *d, u32 event)
+{
+	if (event == STATE_EVENT_CHUNKED) {
+		d->coding = CODING_CHUNKED;
+	} else if (event == STATE_EVENT_OTHER_CODING) {
+		d->coding = CODING_OTHER;
+	} else if (event == STATE_EVENT_LENGTH_BAD) {
+		d->bad_length = 1;
+	} else if (event == STATE_EVENT_LENGTH || event == STATE_EVENT_LENGTH_LIST) {
+		if (d->has_length && d->known_length != d->length)
+			d->bad_length = 1;
+		d->has_length = 1;
+		d->known_length = d->length;
+	}
+}
+
+/* Make a direction ready for its next message. */
+static __always_inline void begin_message(struct direction *d, u8 state)
+{
+	d->phase = PHASE_HEAD;
+	d->state = state;
+	d->coding = CODING_NONE;
+	d->has_length = 0;
+	d->bad_length = 0;
+	d->counted = 0;
+	d->unpaired = 0;
+	d->status = 0;
+	d->length = 0;
+	d->known_length = 0;
+	d->left = 0;
+	d->body_bytes = 0;
+	d->first_ns = 0;
+}
+
+static __always_inline bool method_is(const struct record *r, const char *name, u16 bytes)
+{
+	int i;
+
+	if (r->method_bytes != bytes)
+		return false;
+#pragma unroll
+	for (i = 0; i < 8; i++)
+		if (i < bytes && r->method[i] != name[i])
+			return false;
+	return true;
+}
+
+/* Hash method and path, without the query: what user space groups endpoints by. */
+static __always_inline u64 hash_endpoint(const struct record *r)
+{
+	u64 hash = *(const u64 *)r->method, left = r->target_bytes;
+	int i;
+
+#pragma nounroll
+	for (i = 0; i < TARGET_MAX / 8; i++) {
+		u64 word, x, query;
+
+		if (!left)
+			break;
+		word = *(const u64 *)&r->target[i * 8];
+		if (left < 8) {
+			word &= (1ULL << (left * 8)) - 1;
+			left = 8;
+		}
+		left -= 8;
+		x = word ^ (LOW_BITS * '?');
+		query = (x - LOW_BITS) & ~x & HIGH_BITS;
+		if (query) {
+			word &= (query & -query) / 0x80 - 1;
+			left = 0;
+		}
+		hash = (hash ^ word) * 0x9e3779b97f4a7c15ULL;
+		hash ^= hash >> 29;
+	}
+	return hash;
+}

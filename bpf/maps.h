@@ -1,0 +1,163 @@
+/* BCC's maps, and the few functions through which the rest of the code uses them. Sizes come as -D flags from the
+ * configuration; none of them grows. */
+#pragma once
+
+BPF_RINGBUF_OUTPUT(records, RING_PAGES);
+BPF_PERCPU_ARRAY(counters, u64, COUNTERS);
+BPF_ARRAY(layout, struct record, 1);
+BPF_ARRAY(automata, struct automaton, 1);
+BPF_PERCPU_ARRAY(works, struct work, 1);
+BPF_PROG_ARRAY(programs, 8);
+BPF_HASH(connections, u64, struct connection, CONNECTIONS_MAX);
+BPF_HASH(exchanges, struct exchange_key, struct exchange, EXCHANGES_MAX);
+BPF_HASH(calls, u64, struct call, CALLS_MAX);
+BPF_HASH(attempts, u64, struct attempt, ATTEMPTS_MAX);
+BPF_HASH(own_endpoints, struct endpoints, u64, 1024);
+BPF_ARRAY(blank_connections, struct connection, 1);
+BPF_ARRAY(blank_exchanges, struct exchange, 1);
+BPF_PERCPU_ARRAY(failed_connects, struct record, 1);
+BPF_HASH(wanted_pids, u32, u8, 1024);
+BPF_HASH(wanted_ports, u16, u8, 1024);
+BPF_HASH(judged_executables, struct executable, u8, 16384);
+
+enum program {
+	PROGRAM_LAY_OUT = 0,
+	PROGRAM_FOLLOW,
+	PROGRAM_SETTLE,
+	PROGRAM_CLOSE,
+	PROGRAM_STATE,
+	PROGRAMS,
+};
+
+static __always_inline void count(u32 which)
+{
+	u64 *value = counters.lookup(&which);
+
+	if (value)
+		(*value)++;
+}
+
+static __always_inline long emit(struct record *r)
+{
+	/* No wake-up: the consumer looks on its own clock, and a traced thread pays 60 ns instead of 8 us. */
+	return records.ringbuf_output(r, sizeof(*r), BPF_RB_NO_WAKEUP);
+}
+
+static __always_inline long read_user(void *to, u64 bytes, u64 from)
+{
+	return bpf_probe_read_user(to, bytes, (void *)from);
+}
+
+static __always_inline struct exchange *exchange_get(struct exchange_key *key)
+{
+	return exchanges.lookup(key);
+}
+
+static __always_inline struct exchange *exchange_new(struct exchange_key *key)
+{
+	int zero = 0;
+	struct exchange *blank = blank_exchanges.lookup(&zero);
+
+	if (!blank || exchanges.insert(key, blank))
+		return 0;
+	return exchanges.lookup(key);
+}
+
+static __always_inline void exchange_drop(struct exchange_key *key)
+{
+	exchanges.delete(key);
+}
+
+static __always_inline void fill_caller(struct record *r)
+{
+	u64 pid_tgid = bpf_get_current_pid_tgid();
+
+	r->tgid = pid_tgid >> 32;
+	r->tid = pid_tgid;
+	bpf_get_current_comm(r->comm, sizeof(r->comm));
+}
+
+static __always_inline u64 random64(void)
+{
+	return (u64)bpf_get_prandom_u32() << 32 | bpf_get_prandom_u32();
+}
+
+/* An id of zero is no id (W3C Trace Context section 3.2.2.3), hence the lowest bit. */
+static __always_inline void fill_ids(struct record *r)
+{
+	r->trace_id_high = random64();
+	r->trace_id_low = random64() | 1;
+	r->span_id = random64() | 1;
+}
+
+static __always_inline bool port_wanted(u16 port)
+{
+#ifdef FILTER_PORTS
+	return wanted_ports.lookup(&port) != 0;
+#else
+	return true;
+#endif
+}
+
+/* Is this connection's traffic asked for? Final once the role is known. */
+static __always_inline bool admitted(struct connection *c)
+{
+#ifdef FILTER_ROLE
+	if (c->role != ROLE_UNKNOWN && c->role != FILTER_ROLE)
+		return false;
+#endif
+#ifdef FILTER_PORTS
+	if (c->family == AF_UNIX_)
+		return false;
+	if (c->role == ROLE_CLIENT)
+		return port_wanted(c->remote_port);
+	if (c->role == ROLE_SERVER)
+		return port_wanted(c->local_port);
+	return port_wanted(c->local_port) || port_wanted(c->remote_port);
+#else
+	return true;
+#endif
+}
+
+static __always_inline bool is_own_process(void)
+{
+	return bpf_get_current_pid_tgid() >> 32 == OWN_TGID;
+}
+
+/* An executable not judged yet passes: user space, which can read its path, judges it and its records. */
+static __always_inline bool executable_wanted(void)
+{
+#ifdef FILTER_EXECUTABLES
+	struct task_struct *task = (void *)bpf_get_current_task();
+	struct executable key = {};
+	struct mm_struct *mm = 0;
+	struct file *file = 0;
+	struct inode *inode = 0;
+	struct super_block *super = 0;
+	u8 *verdict;
+
+	READ(mm, task->mm);
+	READ(file, mm->exe_file);
+	READ(inode, file->f_inode);
+	READ(key.inode, inode->i_ino);
+	READ(super, inode->i_sb);
+	READ(key.device, super->s_dev);
+	verdict = judged_executables.lookup(&key);
+	return !verdict || *verdict;
+#else
+	return true;
+#endif
+}
+
+static __always_inline bool process_wanted(void)
+{
+	if (is_own_process())
+		return false;
+#ifdef FILTER_PIDS
+	u32 tgid = bpf_get_current_pid_tgid() >> 32;
+
+	if (!wanted_pids.lookup(&tgid))
+		return false;
+#endif
+	return executable_wanted();
+}

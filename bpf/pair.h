@@ -1,0 +1,349 @@
+/* Requests and responses of one connection, joined in order and sent on: one record for each exchange.
+ *
+ * Requests are numbered as they begin, responses as they end; number n answers number n. The maps are behind
+ * five functions (exchange_new, _get, _drop, emit, count), so that a user-space build can bring its own. */
+#pragma once
+
+enum settlement {
+	SETTLE_NOTHING = 0,
+	SETTLE_DESYNC, /* what is outstanding can no longer be followed */
+	SETTLE_PEER_CLOSED, /* this side has read the end of the stream */
+	SETTLE_CLOSED, /* this side has closed */
+};
+
+static __always_inline u64 outstanding(const struct connection *c)
+{
+	return c->next_request - c->next_response;
+}
+
+static __always_inline struct direction *requests(struct connection *c)
+{
+	return &c->directions[c->role == ROLE_CLIENT ? EGRESS : INGRESS];
+}
+
+static __always_inline struct direction *responses(struct connection *c)
+{
+	return &c->directions[c->role == ROLE_CLIENT ? INGRESS : EGRESS];
+}
+
+static __always_inline void send_exchange(struct exchange *x, u64 now, u8 failure, u16 error)
+{
+	x->record.end_ktime_ns = now;
+	x->record.failure = failure;
+	x->record.error_number = error;
+	if (emit(&x->record))
+		count(COUNTER_LOST_RING_FULL);
+	else
+		count(COUNTER_RECORDED);
+}
+
+/* Close the oldest outstanding exchange, well or not. */
+static __always_inline void finish_oldest(struct connection *c, u64 now, u8 failure, u16 error)
+{
+	struct exchange_key key = {.connection = c->identity, .index = c->next_response};
+	struct exchange *x = exchange_get(&key);
+	struct direction *in = requests(c), *out = responses(c);
+
+	if (x) {
+		if (c->next_response + 1 == c->next_request && in->first_ns)
+			x->record.request_body_bytes = in->body_bytes;
+		if (c->response_begun)
+			x->record.response_body_bytes = out->body_bytes;
+		if (x->confirmed)
+			send_exchange(x, now, failure, error);
+		exchange_drop(&key);
+	}
+	c->next_response++;
+	c->response_begun = 0;
+}
+
+static __always_inline void lose_oldest(struct connection *c)
+{
+	struct exchange_key key = {.connection = c->identity, .index = c->next_response};
+	struct exchange *x = exchange_get(&key);
+
+	if (x) {
+		if (x->confirmed)
+			count(COUNTER_LOST_DESYNC);
+		exchange_drop(&key);
+	}
+	c->next_response++;
+	c->response_begun = 0;
+}
+
+static __always_inline void fill_request(struct work *w, struct connection *c, struct record *r, u64 now)
+{
+	struct span_of_bytes *s = &w->spans[w->span & 1];
+
+	r->version = CONTRACT_VERSION;
+	r->kind = RECORD_EXCHANGE;
+	r->role = c->role;
+	r->family = c->family;
+	r->start_ktime_ns = now;
+	r->connect_ns = c->next_request == 1 ? c->connect_ns : 0;
+	r->socket_inode = c->inode;
+	r->netns = c->netns;
+	r->local_port = c->local_port;
+	r->remote_port = c->remote_port;
+	__builtin_memcpy(r->local_address, c->local_address, 16);
+	__builtin_memcpy(r->remote_address, c->remote_address, 16);
+	__builtin_memcpy(r->unix_path, c->unix_path, UNIX_PATH_MAX);
+	if (s->has_sequence)
+		r->tcp_seq = s->sequence + w->window_at + w->mark[STATE_METHOD_FIRST] - 1;
+	fill_caller(r);
+	fill_ids(r);
+}
+
+/* A request's first byte: number it, and give it a place if there is one. */
+static __always_inline void begin_request(struct work *w, struct connection *c, struct direction *d, u64 now)
+{
+	struct exchange_key key = {.connection = c->identity, .index = c->next_request};
+	struct exchange *x = 0;
+
+	if (c->role == ROLE_UNKNOWN)
+		c->role = d == &c->directions[EGRESS] ? ROLE_CLIENT : ROLE_SERVER;
+	d->first_ns = now;
+	c->lost_reason = COUNTER_LOST_PIPELINE_FULL;
+	if (outstanding(c))
+		c->pipelined = 1;
+	if (outstanding(c) < OUTSTANDING_MAX) {
+		x = exchange_new(&key);
+		c->lost_reason = COUNTER_LOST_TABLE_FULL;
+	}
+	c->next_request++;
+	if (x)
+		fill_request(w, c, &x->record, now);
+}
+
+static __always_inline struct exchange *current_request(struct connection *c)
+{
+	struct exchange_key key = {.connection = c->identity, .index = c->next_request - 1};
+
+	return exchange_get(&key);
+}
+
+/* Take back a request that turned out not to be one. */
+static __always_inline void withdraw_request(struct connection *c, struct direction *d)
+{
+	struct exchange_key key = {.connection = c->identity, .index = c->next_request - 1};
+
+	if (!d->first_ns)
+		return;
+	if (c->next_response < c->next_request) {
+		exchange_drop(&key);
+		c->next_request--;
+	}
+	if (!c->role_known)
+		c->role = ROLE_UNKNOWN;
+}
+
+/* The request line is a valid one: from here on the exchange counts. */
+static __always_inline void confirm(struct connection *c, struct direction *d, struct exchange *x)
+{
+	if (d->counted)
+		return;
+	d->counted = 1;
+	count(COUNTER_SEEN);
+	if (!admitted(c)) {
+		count(COUNTER_FILTERED);
+		if (x)
+			x->confirmed = 0;
+		c->off = 1;
+		return;
+	}
+	c->role_known = 1;
+	if (x)
+		x->confirmed = 1;
+	else
+		count(c->lost_reason);
+}
+
+/* Stop following a connection that is not, or is no longer, HTTP/1. */
+static __always_inline void turn_off(struct work *w, struct connection *c)
+{
+	c->off = 1;
+	if (outstanding(c))
+		w->settle = SETTLE_DESYNC;
+}
+
+static __always_inline void lose_sync(struct work *w, struct connection *c, u32 reason)
+{
+	count(reason);
+	w->settle = SETTLE_DESYNC;
+}
+
+/* May a request be taken up at this call's start, after sync was lost? Only if it cannot be one that an
+ * answer still to come would be mistaken for: the peer has moved since, and, where requests were pipelined, all was
+ * quiet for a while. */
+static __always_inline bool may_resume(struct connection *c, struct direction *d, u64 now)
+{
+	u64 own = d->last_ns, other = c->directions[d == &c->directions[INGRESS]].last_ns;
+
+	if (!c->desync_ns)
+		return true;
+	if (other < own || other < c->desync_ns)
+		return false;
+	return !c->pipelined || (now - own > QUIET_NS && now - other > QUIET_NS);
+}
+
+static __always_inline void end_request(struct connection *c, struct direction *d)
+{
+	struct exchange *x = current_request(c);
+
+	if (x && c->next_response < c->next_request)
+		x->record.request_body_bytes = d->body_bytes;
+	begin_message(d, STATE_REQUEST_START);
+}
+
+static __always_inline void end_response(struct work *w, struct connection *c, struct direction *d, u64 now)
+{
+	if (d->unpaired)
+		count(COUNTER_UNPAIRED_RESPONSES);
+	else
+		finish_oldest(c, now, FAILURE_NONE, 0);
+	begin_message(d, STATE_RESPONSE_START);
+}
+
+static __always_inline void begin_chunks(struct direction *d)
+{
+	d->phase = PHASE_FRAMES;
+	d->state = STATE_SIZE_START;
+	d->bad_length = 0;
+}
+
+/* The empty line of a request's head. */
+static __always_inline u32 end_request_head(struct connection *c, struct direction *d)
+{
+	struct exchange *x = current_request(c);
+
+	if (x)
+		x->record.endpoint_hash = hash_endpoint(&x->record);
+	if (d->coding == CODING_CHUNKED) {
+		begin_chunks(d);
+	} else if (d->coding == CODING_OTHER || d->bad_length) {
+		/* Where it ends cannot be known (RFC 9112 section 6.3): the server will refuse it and close. */
+		d->phase = PHASE_OPEN;
+	} else if (d->has_length && d->known_length) {
+		d->phase = PHASE_BODY;
+		d->left = d->known_length;
+	} else {
+		return THEN_END_REQUEST;
+	}
+	return THEN_GO_ON;
+}
+
+static __always_inline bool has_no_body(const struct exchange *x, u16 status)
+{
+	return status == 204 || status == 304 || (x && method_is(&x->record, "HEAD", 4));
+}
+
+static __always_inline u32 end_response_head(struct connection *c, struct direction *d)
+{
+	struct exchange_key key = {.connection = c->identity, .index = c->next_response};
+	struct exchange *x = outstanding(c) ? exchange_get(&key) : 0;
+
+	d->unpaired = !outstanding(c);
+	if (d->status < 200 && d->status != 101) {
+		begin_message(d, STATE_RESPONSE_START);
+		return THEN_GO_ON;
+	}
+	if (x) {
+		x->record.status = d->status;
+		x->record.first_byte_ktime_ns = d->first_ns;
+		if (!x->confirmed) /* refused before its request line was whole */
+			confirm(c, requests(c), x);
+	}
+	c->response_begun = !d->unpaired;
+	if (d->status == 101 || (x && d->status < 300 && method_is(&x->record, "CONNECT", 7)))
+		return THEN_END_RESPONSE_AND_HTTP;
+	if (has_no_body(x, d->status))
+		return THEN_END_RESPONSE;
+	if (d->coding == CODING_CHUNKED) {
+		begin_chunks(d);
+	} else if (d->coding == CODING_OTHER || d->bad_length || !d->has_length) {
+		d->phase = PHASE_OPEN;
+	} else if (d->known_length) {
+		d->phase = PHASE_BODY;
+		d->left = d->known_length;
+	} else {
+		return THEN_END_RESPONSE;
+	}
+	return THEN_GO_ON;
+}
+
+/* Bytes that no message can begin with, or that break one. */
+static __always_inline void reject(struct work *w, struct connection *c, struct direction *d, bool is_request)
+{
+	if (d->phase == PHASE_FRAMES) {
+		lose_sync(w, c, COUNTER_DESYNC_INVALID);
+	} else if (is_request) {
+		withdraw_request(c, d);
+		if (c->born && !c->next_request)
+			c->off = 1;
+		else if (c->next_request)
+			lose_sync(w, c, COUNTER_DESYNC_INVALID);
+		begin_message(d, STATE_REQUEST_START);
+		d->phase = PHASE_SEEK;
+	} else if (outstanding(c) && c->born && !c->desync_ns) {
+		c->invalid_response = 1;
+		c->off = 1;
+		w->settle = SETTLE_PEER_CLOSED;
+	} else {
+		if (c->born && !c->next_request)
+			c->off = 1;
+		begin_message(d, STATE_RESPONSE_START);
+		d->phase = PHASE_SEEK;
+	}
+}
+
+/* Why the oldest outstanding exchange ends without a whole response (docs/glossary.md). */
+static __always_inline u8 failure_of(const struct connection *c)
+{
+	bool server = c->role == ROLE_SERVER;
+
+	if (c->invalid_response)
+		return FAILURE_INVALID_RESPONSE;
+	if (c->response_begun)
+		return FAILURE_INCOMPLETE;
+	if (server)
+		return c->peer_gone || c->error ? FAILURE_CLIENT_CLOSED : FAILURE_CONNECTION_CLOSED;
+	if (c->error == ETIMEDOUT_)
+		return FAILURE_TIMEOUT;
+	if (c->error)
+		return FAILURE_ERRNO;
+	return c->peer_gone ? FAILURE_CONNECTION_CLOSED : FAILURE_CLIENT_CLOSED;
+}
+
+/* Does a body that ends with the connection end here, whole? */
+static __always_inline bool ends_here(struct connection *c, u32 how)
+{
+	if (responses(c)->phase != PHASE_OPEN || !c->response_begun || c->error)
+		return false;
+	return c->role == ROLE_SERVER ? how == SETTLE_CLOSED : c->peer_gone;
+}
+
+/* Close every outstanding exchange of a connection. */
+static __always_inline void settle(struct connection *c, u32 how, u64 now)
+{
+	int i;
+
+	if (how != SETTLE_DESYNC && outstanding(c) && ends_here(c, how))
+		finish_oldest(c, now, FAILURE_NONE, 0);
+#pragma nounroll
+	for (i = 0; i < OUTSTANDING_MAX; i++) {
+		if (!outstanding(c))
+			break;
+		if (how == SETTLE_DESYNC)
+			lose_oldest(c);
+		else
+			finish_oldest(c, now, failure_of(c), c->error);
+	}
+	if (how == SETTLE_DESYNC) {
+		c->desync_ns = now;
+		c->next_response = c->next_request;
+		begin_message(&c->directions[INGRESS], 0);
+		begin_message(&c->directions[EGRESS], 0);
+		c->directions[INGRESS].phase = PHASE_SEEK;
+		c->directions[EGRESS].phase = PHASE_SEEK;
+	}
+}

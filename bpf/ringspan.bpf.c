@@ -1,0 +1,97 @@
+/* Capture by system calls: raw tracepoints only, so that it runs where kprobes and fentry are refused.
+ * Assembled by ringspan.probe: the includes below become one text, since BCC rewrites only its main file. A program that
+ * would ask too much of the verifier goes on in another by tail call: the verifier forgets what led there. */
+#include "contract.h"
+#include "http1_states.h"
+#include "kernel.h"
+#include "state.h"
+#include "maps.h"
+#include "http1.h"
+#include "pair.h"
+#include "stream.h"
+#include "connection.h"
+#include "connect.h"
+#include "calls.h"
+
+/* What only a call's entry knows (the time, the socket) is kept for its exit. */
+int on_sys_enter(struct bpf_raw_tracepoint_args *ctx)
+{
+	int kind = kind_of_call(ctx->args[1]);
+
+	if (kind == CALL_CLOSE || kind == CALL_SHUTDOWN)
+		programs.call(ctx, PROGRAM_CLOSE);
+	else if (kind == CALL_SEND || kind == CALL_SPLICE || kind == CALL_CONNECT)
+		enter_call((void *)ctx->args[0], ctx->args[1], kind);
+	return 0;
+}
+
+int on_close(struct bpf_raw_tracepoint_args *ctx)
+{
+	enter_close((void *)ctx->args[0], ctx->args[1]);
+	return 0;
+}
+
+int on_sys_exit(struct bpf_raw_tracepoint_args *ctx)
+{
+	u64 number = 0;
+	int kind;
+
+	CALL_NUMBER((struct pt_regs *)ctx->args[0], number);
+	kind = kind_of_call(number);
+	if (kind == CALL_OTHER || kind == CALL_CLOSE || kind == CALL_SHUTDOWN)
+		return 0;
+	if (exit_call((void *)ctx->args[0], number, kind, ctx->args[1]))
+		programs.call(ctx, PROGRAM_LAY_OUT);
+	return 0;
+}
+
+int on_lay_out(struct bpf_raw_tracepoint_args *ctx)
+{
+	struct work *w = lay_out_call();
+
+	if (w && w->resume)
+		programs.call(ctx, PROGRAM_SETTLE);
+	else if (w)
+		programs.call(ctx, PROGRAM_FOLLOW);
+	return 0;
+}
+
+int on_follow(struct bpf_raw_tracepoint_args *ctx)
+{
+	if (follow_call())
+		programs.call(ctx, PROGRAM_FOLLOW);
+	else if (finish_call())
+		programs.call(ctx, PROGRAM_SETTLE);
+	else
+		return 0;
+	overrun_call();
+	return 0;
+}
+
+int on_settle(struct bpf_raw_tracepoint_args *ctx)
+{
+	if (settle_call())
+		programs.call(ctx, PROGRAM_FOLLOW);
+	return 0;
+}
+
+int on_set_state(struct bpf_raw_tracepoint_args *ctx)
+{
+	if (ctx->args[1] == TCP_SYN_SENT_)
+		connect_ended((void *)ctx->args[0], ctx->args[2], bpf_ktime_get_ns());
+	else
+		programs.call(ctx, PROGRAM_STATE);
+	return 0;
+}
+
+int on_connection_state(struct bpf_raw_tracepoint_args *ctx)
+{
+	connection_state((void *)ctx->args[0], ctx->args[2], bpf_ktime_get_ns());
+	return 0;
+}
+
+int on_destroy(struct bpf_raw_tracepoint_args *ctx)
+{
+	destroyed((void *)ctx->args[0], bpf_ktime_get_ns());
+	return 0;
+}

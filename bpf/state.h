@@ -1,0 +1,213 @@
+/* The state kept between calls: connections, the exchanges in flight, and one call's work. */
+#pragma once
+
+/* Bounds: how many requests may be outstanding on one connection, and how much of a call is looked at. */
+#define OUTSTANDING_MAX 64
+#define WINDOW_BYTES 2048
+#define SCAN_STEPS 64
+#define GATHER_STEPS 16
+#define TURNS 8
+#define QUIET_NS 100000000ULL
+
+/* Next states: row is the state, column the byte (ringspan.protocols.http1). */
+struct automaton {
+	u8 next[256 * 256];
+};
+
+enum direction_index {
+	INGRESS = 0,
+	EGRESS = 1,
+};
+
+enum phase {
+	PHASE_SEEK = 0, /* out of sync: waits for a call that begins with a message */
+	PHASE_HEAD, /* the automaton walks a message's head */
+	PHASE_FRAMES, /* ... chunk sizes and the trailer section */
+	PHASE_BODY, /* `left` bytes of body or chunk follow */
+	PHASE_OPEN, /* a body that ends with the connection */
+};
+
+/* What a turn leads to. In the work rather than in the code's flow, so that the verifier walks each answer once. */
+enum then {
+	THEN_GO_ON = 0,
+	THEN_END_REQUEST,
+	THEN_END_RESPONSE,
+	THEN_END_RESPONSE_AND_HTTP, /* 101, or the answer to CONNECT */
+	THEN_REJECT,
+	THEN_DESYNC_INVALID,
+	THEN_HTTP2,
+};
+
+enum coding {
+	CODING_NONE = 0,
+	CODING_CHUNKED,
+	CODING_OTHER,
+};
+
+/* Where one direction of a connection stands in its HTTP/1 messages. */
+struct direction {
+	u8 phase;
+	u8 state;
+	u8 coding;
+	u8 has_length;
+	u8 bad_length;
+	u8 counted; /* its request line is a valid one, counted as seen */
+	u8 unpaired; /* a response to no request we know */
+	u16 status;
+	u64 length; /* the Content-Length, or the chunk size, that is being read */
+	u64 known_length; /* the Content-Length of an earlier line or list member */
+	u64 left;
+	u64 body_bytes;
+	u64 first_ns; /* when the first byte of the message moved */
+	u64 last_ns; /* when any byte moved */
+};
+
+struct connection {
+	u64 lock;
+	u64 identity; /* the socket's address, as `connections` is keyed */
+	u64 inode;
+	u64 writer; /* the thread inside a send call on this connection, as `calls` is keyed */
+	u64 next_request;
+	u64 next_response;
+	u64 connect_ns;
+	u64 closed_ns; /* when this side sent its FIN */
+	u64 desync_ns;
+	u32 netns;
+	u16 family;
+	u16 error;
+	u16 local_port;
+	u16 remote_port;
+	u8 role;
+	u8 off; /* not HTTP, or no longer, or filtered: look no more */
+	u8 born; /* seen from its first byte */
+	u8 peer_gone;
+	u8 pipelined;
+	u8 broken; /* a call could not be followed: lose sync before the next */
+	u8 response_begun;
+	u8 role_known; /* from connect() or accept(), or from a valid request line */
+	u8 lost_reason; /* why the current request has no place, if it has none */
+	u8 invalid_response;
+	u8 _pad[2];
+	char local_address[16];
+	char remote_address[16];
+	char unix_path[UNIX_PATH_MAX];
+	u32 _pad_path;
+	struct direction directions[2];
+};
+
+struct exchange_key {
+	u64 connection;
+	u64 index;
+};
+
+struct exchange {
+	struct record record;
+	u64 confirmed; /* the request line is a valid one: this is HTTP, and counted as seen */
+};
+
+/* The bytes of one call, wherever they lie in the caller's memory. */
+struct span_of_bytes {
+	u64 begin_ns;
+	u64 end_ns;
+	u64 iov;
+	u64 base;
+	u64 length; /* of the current piece */
+	u64 left; /* of the call, not yet in the window */
+	u64 skip; /* of those, how many need no look */
+	u64 done; /* before the window */
+	u64 messages; /* struct mmsghdr[] */
+	u32 message_count;
+	u32 iov_count;
+	u32 sequence;
+	u8 direction;
+	u8 opaque; /* bytes that cannot be read: sendfile, splice, MSG_TRUNC */
+	u8 has_sequence;
+	u8 _pad;
+};
+
+/* What a call was given, from its entry to its exit. */
+struct call {
+	u64 begin_ns;
+	u64 sleeps;
+	u64 sk;
+	u64 inode;
+	u64 number;
+	u64 arguments[4];
+	u64 helped; /* bytes that a reader has already followed for this writer */
+	u32 sequence;
+	u16 family;
+	u16 connecting;
+};
+
+struct work {
+	char window[2 * WINDOW_BYTES + 8]; /* the second half is never filled: room for masked indexes */
+	u16 mark[256]; /* per automaton state: 1 + the last position in the window where it stood */
+	struct span_of_bytes spans[2];
+	u64 connection;
+	u64 now_ns;
+	u64 moved; /* bytes, or messages of sendmmsg and recvmmsg */
+	u64 writer; /* the sending thread, for a send that was seen to begin */
+	struct call call;
+	u64 window_at; /* offset of the window in its call */
+	u32 span;
+	u32 spans_count;
+	u32 position;
+	u32 filled;
+	u32 scan_from;
+	u32 settle;
+	u8 direction;
+	u8 opaque;
+	u8 entered; /* the call was seen to begin, so that a helper may have followed some of it */
+	u8 resume; /* settle first, then follow */
+	u32 step;
+	u32 state; /* where the automaton stopped */
+	u32 is_request; /* the span's direction is the one that carries requests */
+	u32 then; /* what a turn has met, dealt with once at its end */
+	u32 ended; /* the call met the end of the stream */
+	u32 error; /* ... or this error */
+};
+
+/* struct mmsghdr, as the caller lays it out. */
+struct mmsghdr_user {
+	u64 name;
+	u64 name_bytes;
+	u64 iov;
+	u64 iov_count;
+	u64 control;
+	u64 control_bytes;
+	u64 flags;
+	u64 bytes;
+};
+
+/* A connect() under way. */
+struct attempt {
+	u64 begin_ns;
+	u64 inode;
+	u64 pid_tgid;
+	u32 in_call;
+	u32 error;
+	u32 closed;
+	u16 family;
+	u16 port;
+	u32 netns;
+	char address[16];
+	u8 own;
+	u8 _pad[3];
+	char comm[16];
+	char unix_path[UNIX_PATH_MAX];
+	u32 _pad_path;
+};
+
+/* Both ends of a connection of ringspan's own. */
+struct endpoints {
+	char local_address[16];
+	char remote_address[16];
+	u16 local_port;
+	u16 remote_port;
+	u32 netns;
+};
+
+struct executable {
+	u64 inode;
+	u64 device;
+};

@@ -1,0 +1,104 @@
+"""Kernel types from the running kernel's own BTF: a source tree small enough that BCC needs no kernel headers.
+
+BCC wants a kernel source folder (BCC_KERNEL_SOURCE). Real headers break old BCCs on new kernels; the types that a tracer
+reads, dumped by libbpf from /sys/kernel/btf/vmlinux, are 40 KB and always those of the kernel that runs.
+"""
+
+from __future__ import annotations
+
+import ctypes as ct
+import os
+import re
+from pathlib import Path
+
+from ringspan.errors import CannotTrace
+
+BTF_FILE = Path("/sys/kernel/btf/vmlinux")
+STRUCTS = (
+    "sock tcp_sock unix_sock unix_address socket task_struct files_struct fdtable file inode "
+    "super_block mm_struct net pt_regs user_msghdr iovec"
+).split()
+TYPEDEFS = (
+    "u8 u16 u32 u64 s8 s16 s32 s64 __u8 __u16 __u32 __u64 __s8 __s16 __s32 __s64 __be16 __be32 "
+    "size_t bool pid_t __wsum __sum16"
+).split()
+KIND_STRUCT, KIND_TYPEDEF = 4, 8  # enum in include/uapi/linux/btf.h
+
+# Headers that BCC's own prelude includes by name: what they would define is in vmlinux.h already.
+EMPTY_HEADERS = (
+    "uapi/linux/bpf.h uapi/linux/if_packet.h uapi/linux/if_ether.h uapi/linux/ptrace.h "
+    "linux/log2.h linux/types.h linux/bpf_common.h"
+).split()
+KCONFIG_H = """#pragma once
+#define CONFIG_BPF_SYSCALL 1
+#define BPF_NO_PRESERVE_ACCESS_INDEX
+#include "vmlinux.h"
+#define __aligned_u64 __u64 __attribute__((aligned(8)))
+typedef unsigned long uintptr_t;
+#define true 1
+#define false 0
+"""
+VERSION_H = """#define KERNEL_VERSION(a,b,c) (((a) << 16) + ((b) << 8) + ((c) > 255 ? 255 : (c)))
+#define LINUX_VERSION_CODE KERNEL_VERSION({},{},{})
+"""
+PRINTF = ct.CFUNCTYPE(None, ct.c_void_p, ct.c_char_p, ct.c_void_p)
+
+
+def load_libbpf() -> ct.CDLL:
+    """Load libbpf 1.x, which BCC depends on; raises CannotTrace if it is not there."""
+    try:
+        return ct.CDLL("libbpf.so.1", use_errno=True)
+    except OSError as error:
+        raise CannotTrace("libbpf.so.1 cannot be loaded", "install libbpf1 (it comes with python3-bpfcc)") from error
+
+
+def dump_types() -> bytes:
+    """Print the structs a tracer reads, with all they contain, as C; raises CannotTrace without BTF."""
+    bpf, libc = load_libbpf(), ct.CDLL(None)
+    bpf.btf__load_vmlinux_btf.restype = bpf.btf_dump__new.restype = ct.c_void_p
+    bpf.btf__find_by_name_kind.argtypes = [ct.c_void_p, ct.c_char_p, ct.c_uint32]
+    bpf.btf_dump__new.argtypes = [ct.c_void_p, PRINTF, ct.c_void_p, ct.c_void_p]
+    bpf.btf_dump__dump_type.argtypes = [ct.c_void_p, ct.c_uint32]
+    bpf.btf_dump__free.argtypes = bpf.btf__free.argtypes = [ct.c_void_p]
+    libc.vsnprintf.argtypes = [ct.c_char_p, ct.c_size_t, ct.c_char_p, ct.c_void_p]
+    out: list[bytes] = []
+    buffer = ct.create_string_buffer(4096)
+
+    def emit(_context: object, template: bytes, arguments: object) -> None:
+        libc.vsnprintf(buffer, len(buffer), template, arguments)
+        out.append(buffer.value)
+
+    btf = bpf.btf__load_vmlinux_btf()
+    if not btf:
+        raise CannotTrace(f"the kernel's types ({BTF_FILE}) cannot be read", "run a kernel with CONFIG_DEBUG_INFO_BTF=y")
+    callback = PRINTF(emit)
+    dump = bpf.btf_dump__new(btf, callback, None, None)
+    for kind, names in ((KIND_STRUCT, STRUCTS), (KIND_TYPEDEF, TYPEDEFS)):
+        for name in names:
+            type_id = bpf.btf__find_by_name_kind(btf, name.encode(), kind)
+            if type_id > 0:
+                bpf.btf_dump__dump_type(dump, type_id)
+    bpf.btf_dump__free(dump)
+    bpf.btf__free(btf)
+    return b"".join(out)
+
+
+def feature_flags(types: bytes) -> list[str]:
+    """Name what differs between kernels, tested on the types themselves, as -D flags."""
+    return ["-DHAS_FILE_REF"] if re.search(rb"\bf_ref;", types) else []
+
+
+def write_tree(root: Path, types: bytes) -> None:
+    """Write the folder that BCC_KERNEL_SOURCE is to name."""
+    include = root / "include"
+    for name in EMPTY_HEADERS:
+        header = include / name
+        header.parent.mkdir(parents=True, exist_ok=True)
+        header.write_text("/* see vmlinux.h */\n")
+    (include / "asm").mkdir(exist_ok=True)
+    release = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?", os.uname().release)
+    numbers = release.groups("0") if release else ("5", "8", "0")
+    (include / "linux/version.h").write_text(VERSION_H.format(*numbers))
+    (include / "asm/page.h").write_text(f"#define PAGE_SIZE {os.sysconf('SC_PAGESIZE')}\n")
+    (include / "linux/kconfig.h").write_text(KCONFIG_H)
+    (include / "vmlinux.h").write_bytes(types)

@@ -1,0 +1,152 @@
+"""The short-lived process that holds BCC and LLVM: compiles, loads, attaches, hands the descriptors over, and goes.
+
+Run as `python -m ringspan.probe.child SOCKET_FD SETTINGS_JSON`. Its one message on the socket is JSON, with the descriptors of
+maps and links beside it; on failure it is the reason and the remedy.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ringspan.errors import CannotTrace, RingspanError
+from ringspan.probe import btf
+from ringspan.probe.settings import ProbeSettings
+from ringspan.probe.source import assemble
+from ringspan.protocols import http1
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# The tail-called ones in the order of `enum program` in bpf/maps.h; the rest with their tracepoints. A connection must not be
+# seen to move bytes before its closing can be seen, hence the order.
+TAIL_CALLED = ["on_lay_out", "on_follow", "on_settle", "on_close", "on_connection_state"]
+ATTACHED = {
+    "tcp_destroy_sock": "on_destroy",
+    "inet_sock_set_state": "on_set_state",
+    "sys_exit": "on_sys_exit",
+    "sys_enter": "on_sys_enter",
+}
+HANDED_OVER = ["records", "counters", "connections", "exchanges", "judged_executables", "programs", "attempts"]
+
+
+@contextmanager
+def captured_stderr() -> Iterator[Any]:
+    """Keep what libbcc and clang write to descriptor 2, for the error message."""
+    saved = os.dup(2)
+    with tempfile.TemporaryFile() as file:
+        os.dup2(file.fileno(), 2)
+        try:
+            yield file
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
+
+
+def import_bcc() -> Any:
+    """Import BCC; raises CannotTrace if it is not installed for this Python."""
+    try:
+        import bcc  # noqa: PLC0415
+    except ImportError as error:
+        raise CannotTrace("BCC is not installed for this Python", "apt-get install python3-bpfcc (not PyPI's bcc)") from error
+    if not hasattr(bcc, "BPF"):
+        raise CannotTrace("the module bcc is not the BPF Compiler Collection", "pip uninstall bcc; apt-get install python3-bpfcc")
+    return bcc
+
+
+def compile_program(bcc: Any, settings: ProbeSettings) -> Any:
+    """Compile against the running kernel's own types; raises CannotTrace with the compiler's words."""
+    types = btf.dump_types()
+    with tempfile.TemporaryDirectory(prefix="ringspan-") as tree, captured_stderr() as errors:
+        btf.write_tree(Path(tree), types)
+        os.environ["BCC_KERNEL_SOURCE"] = tree
+        flags = [*settings.flags(os.sysconf("SC_PAGESIZE")), *btf.feature_flags(types), "-Wno-everything"]
+        try:
+            return bcc.BPF(text=assemble(), cflags=flags)
+        except Exception as error:
+            errors.seek(0)
+            words = errors.read().decode(errors="replace").strip().splitlines()
+            reason = next((line for line in words if "error:" in line), str(error))
+            raise CannotTrace(f"the BPF program does not compile: {reason}", "report this with the output of ringspan doctor") from error
+
+
+def load_function(bcc: Any, program: Any, name: str) -> int:
+    """Have the kernel verify one program; returns its descriptor; raises CannotTrace with the verifier's last words."""
+    with captured_stderr() as errors:
+        try:
+            return int(program.load_func(name, bcc.BPF.RAW_TRACEPOINT).fd)
+        except Exception as error:
+            errors.seek(0)
+            words = [line for line in errors.read().decode(errors="replace").splitlines() if line.strip()]
+            last = next((line for line in reversed(words) if not line.startswith(("processed", "bpf:"))), str(error))
+            raise CannotTrace(f"the kernel refuses the program {name}: {last}", "run as root; see ringspan doctor") from error
+
+
+def layout_of(program: Any) -> dict[str, list[int]]:
+    """Return offset and size of each member of the record as BCC's clang laid it out."""
+    leaf = program["layout"].Leaf
+    return {name: [getattr(leaf, name).offset, getattr(leaf, name).size] for name, *_ in leaf._fields_}  # noqa: SLF001
+
+
+def fill_maps(program: Any, settings: ProbeSettings, functions: dict[str, int]) -> None:
+    """Fill what the programs read: the automaton, the filters, each other."""
+    import ctypes as ct  # noqa: PLC0415
+
+    automata, programs = program["automata"], program["programs"]
+    automata[ct.c_int(0)] = automata.Leaf.from_buffer_copy(http1.table())
+    for i, name in enumerate(TAIL_CALLED):
+        programs[ct.c_int(i)] = ct.c_int(functions[name])
+    for name, values in (("wanted_pids", settings.pids), ("wanted_ports", settings.ports)):
+        table = program[name]
+        for value in values:
+            table[table.Key(value)] = table.Leaf(1)
+    table = program["judged_executables"]
+    for inode, device, wanted in settings.executables:
+        table[table.Key(inode, device)] = table.Leaf(wanted)
+
+
+def attach(bcc: Any, functions: dict[str, int]) -> list[int]:
+    """Attach to the raw tracepoints; returns the links' descriptors; raises CannotTrace."""
+    links = []
+    for tracepoint, name in ATTACHED.items():
+        fd = bcc.lib.bpf_attach_raw_tracepoint(functions[name], tracepoint.encode())
+        if fd < 0:
+            raise CannotTrace(f"the raw tracepoint {tracepoint} cannot be attached", "run as root, on Linux 5.8 or later")
+        links.append(fd)
+    return links
+
+
+def hand_over(channel: socket.socket, settings: ProbeSettings) -> None:
+    """Do all of it: the parent approves of the layout before anything is attached, then gets the descriptors."""
+    bcc = import_bcc()
+    program = compile_program(bcc, settings)
+    channel.send(json.dumps({"layout": layout_of(program)}).encode())
+    functions = {name: load_function(bcc, program, name) for name in [*TAIL_CALLED, *ATTACHED.values()]}
+    fill_maps(program, settings, functions)
+    if channel.recv(1) != b"+":
+        return
+    links = attach(bcc, functions)
+    maps = [program[name].map_fd for name in HANDED_OVER]
+    message = {"maps": HANDED_OVER, "links": list(ATTACHED), "functions": list(functions)}
+    socket.send_fds(channel, [json.dumps(message).encode()], [*maps, *links, *functions.values()])
+
+
+def main() -> None:
+    """Serve the parent once; always answers, then leaves without BCC's own clean-up, which would detach."""
+    channel = socket.socket(fileno=int(sys.argv[1]))
+    try:
+        hand_over(channel, ProbeSettings.from_json(sys.argv[2]))
+    except RingspanError as error:
+        channel.send(json.dumps({"reason": error.reason, "remedy": error.remedy}).encode())
+    channel.close()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

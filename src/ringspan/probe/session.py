@@ -1,0 +1,128 @@
+"""The consumer's end of the probe: start the compiling child, receive its descriptors, detach at the end."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from typing import Any
+
+from ringspan import contract
+from ringspan.errors import CannotTrace
+from ringspan.probe import maps
+from ringspan.probe.settings import ProbeSettings
+
+MESSAGE_BYTES = 1 << 16
+DESCRIPTORS = 64
+
+
+@dataclass
+class Probe:
+    """An attached probe: it lives as long as these descriptors do."""
+
+    maps: dict[str, int]
+    links: dict[str, int]
+    functions: dict[str, int]
+    page_bytes: int = field(default_factory=lambda: os.sysconf("SC_PAGESIZE"))
+
+    def counters(self) -> dict[str, int]:
+        """Return the kernel's counts by name, as in `enum counter`, in lower case."""
+        names = {value: name for value, name in contract.names("COUNTER_").items()}
+        values = maps.sum_counters(self.maps["counters"], contract.number("COUNTERS"))
+        return {names[i]: value for i, value in enumerate(values)}
+
+    def missed_runs(self) -> int:
+        """Return how often the kernel skipped a program that was running already (its fdinfo's recursion_misses)."""
+        return sum(self._fdinfo(fd).get("recursion_misses", 0) for fd in self.functions.values())
+
+    def run_time(self) -> tuple[int, int]:
+        """Return (nanoseconds, runs) of all programs; zero unless kernel.bpf_stats_enabled is on."""
+        infos = [self._fdinfo(fd) for fd in self.functions.values()]
+        return sum(i.get("run_time_ns", 0) for i in infos), sum(i.get("run_cnt", 0) for i in infos)
+
+    def in_flight(self) -> int:
+        """Return how many exchanges have begun, are confirmed as HTTP, and have not ended."""
+        fd, record = self.maps["exchanges"], contract.RECORD.itemsize
+        count = 0
+        for key in maps.keys(fd, 16):
+            value = maps.lookup(fd, key, record + 8)
+            count += bool(value and value[record])
+        return count
+
+    def detach(self) -> None:
+        """Stop capture; what is in the ring and the maps can still be read."""
+        for fd in self.links.values():
+            os.close(fd)
+        self.links = {}
+
+    def close(self) -> None:
+        """Let go of everything; the kernel then frees programs and maps."""
+        self.detach()
+        for fd in (*self.maps.values(), *self.functions.values()):
+            os.close(fd)
+        self.maps, self.functions = {}, {}
+
+    @staticmethod
+    def _fdinfo(fd: int) -> dict[str, int]:
+        with open(f"/proc/self/fdinfo/{fd}", encoding="ascii") as file:  # noqa: PTH123
+            pairs = (line.split(":", 1) for line in file if ":" in line)
+            return {key.strip(): int(value) for key, value in pairs if value.strip().isdigit()}
+
+
+def check_layout(there: dict[str, list[int]]) -> None:
+    """Compare the record that BCC's clang laid out with the one decoded here; raises CannotTrace if they differ."""
+    fields = contract.RECORD.fields or {}
+    here = {name: [int(offset), int(kind.itemsize)] for name, (kind, offset, *_) in fields.items()}
+    if there != here:
+        wrong = sorted(name for name in there.keys() | here.keys() if there.get(name) != here.get(name))
+        raise CannotTrace(f"the record's layout in BPF is not contract.h's: {', '.join(wrong)}", "this is a bug: please report it")
+
+
+class Start:
+    """A probe that is being compiled, while the consumer does other things."""
+
+    def __init__(self, settings: ProbeSettings) -> None:
+        self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        command = [sys.executable, "-m", "ringspan.probe.child", str(theirs.fileno()), settings.to_json()]
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        self._process = subprocess.Popen(
+            command, pass_fds=[theirs.fileno()], env=environment, stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True,
+        )  # fmt: skip
+        theirs.close()
+
+    def finish(self) -> Probe:
+        """Wait for the child; returns the attached probe; raises CannotTrace with its reason."""
+        try:
+            check_layout(self._receive()[0]["layout"])
+            self._channel.send(b"+")
+            message, fds = self._receive()
+        finally:
+            self.cancel()
+        groups = [dict(zip(message[kind], fds[start:], strict=False)) for kind, start in self._starts(message)]
+        return Probe(*groups)
+
+    def cancel(self) -> None:
+        """End the child, whatever it is doing."""
+        self._channel.close()
+        self._process.kill()
+        self._process.communicate()
+
+    @staticmethod
+    def _starts(message: dict[str, Any]) -> list[tuple[str, int]]:
+        maps_count, links_count = len(message["maps"]), len(message["links"])
+        return [("maps", 0), ("links", maps_count), ("functions", maps_count + links_count)]
+
+    def _receive(self) -> tuple[dict[str, Any], list[int]]:
+        data, fds, _flags, _address = socket.recv_fds(self._channel, MESSAGE_BYTES, DESCRIPTORS)
+        if not data:
+            _, errors = self._process.communicate()
+            last = errors.decode(errors="replace").strip().splitlines()[-1:] or ["no message"]
+            raise CannotTrace(f"the compiling process ended early: {last[0]}", "see ringspan doctor")
+        message = json.loads(data)
+        if "reason" in message:
+            raise CannotTrace(message["reason"], message["remedy"])
+        return message, fds

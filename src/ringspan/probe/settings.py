@@ -1,0 +1,53 @@
+"""What the probe is told: which traffic is asked for, and how large its tables are."""
+
+from __future__ import annotations
+
+import json
+import platform
+from dataclasses import asdict, dataclass, field
+
+ARCHITECTURES = {"x86_64": "RINGSPAN_X86_64", "aarch64": "RINGSPAN_ARM64"}
+
+
+@dataclass(frozen=True)
+class ProbeSettings:
+    """Filters and sizes, as they go to the compiling child (as JSON)."""
+
+    own_tgid: int
+    role: str = "both"
+    pids: list[int] = field(default_factory=list)
+    ports: list[int] = field(default_factory=list)
+    by_executable: bool = False
+    executables: list[tuple[int, int, bool]] = field(default_factory=list)  # inode, device, wanted
+    ring_bytes: int = 8 << 20
+    connections: int = 16384
+    exchanges: int = 8192
+    calls: int = 8192
+    attempts: int = 4096
+
+    def to_json(self) -> str:
+        """Serialise for the child's command line."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> ProbeSettings:
+        """Read what to_json wrote."""
+        return cls(**json.loads(text))
+
+    def flags(self, page_bytes: int) -> list[str]:
+        """Return the settings as -D flags of the BPF program."""
+        flags = [
+            f"-D{ARCHITECTURES.get(platform.machine(), 'RINGSPAN_UNKNOWN')}",
+            f"-DOWN_TGID={self.own_tgid}",
+            f"-DRING_PAGES={self.ring_bytes // page_bytes}",
+            f"-DCONNECTIONS_MAX={self.connections}",
+            f"-DEXCHANGES_MAX={self.exchanges}",
+            f"-DCALLS_MAX={self.calls}",
+            f"-DATTEMPTS_MAX={self.attempts}",
+        ]
+        if self.role != "both":
+            flags.append(f"-DFILTER_ROLE=ROLE_{self.role.upper()}")
+        for wanted, flag in ((self.pids, "PIDS"), (self.ports, "PORTS"), (self.by_executable, "EXECUTABLES")):
+            if wanted:
+                flags.append(f"-DFILTER_{flag}=1")
+        return flags

@@ -1,0 +1,1 @@
+"""Protocols that ringspan recognises, one module each."""

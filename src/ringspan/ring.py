@@ -1,0 +1,72 @@
+"""The BPF ring buffer as batches of records: mmapped, copied out by column, never one callback per record.
+
+Layout (kernel/bpf/ringbuf.c): page 0 holds the consumer position and is ours to write; page 1 holds the producer position; then
+the data, mapped twice in a row so that no record wraps. Each record has an 8-byte header: length with a busy bit (31) and a
+discard bit (30), then a page offset. All records of ringspan have one size, so a batch is one array.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import threading
+from typing import Any
+
+import numpy as np
+
+from ringspan.contract import RECORD
+
+BUSY, DISCARD = np.uint32(1 << 31), np.uint32(1 << 30)
+ENTRY = np.dtype([("length", np.uint32), ("page", np.uint32), ("record", RECORD)])
+
+
+class ForeignRecord(Exception):
+    """A record in the ring has not the size of ours: the contract is broken."""
+
+
+class Ring:
+    """Reads one BPF ring buffer of ring_bytes (a power of two), by its map's descriptor."""
+
+    def __init__(self, fd: int, ring_bytes: int) -> None:
+        page = os.sysconf("SC_PAGESIZE")
+        self._size = ring_bytes
+        self._ours = mmap.mmap(fd, page)
+        self._theirs = mmap.mmap(fd, page + 2 * ring_bytes, prot=mmap.PROT_READ, offset=page)
+        self._consumer = np.frombuffer(self._ours, np.uint64, 1)
+        self._producer = np.frombuffer(self._theirs, np.uint64, 1)
+        self._data_at = page
+        self._fence = threading.Lock()
+        self._fence.acquire()
+
+    def drain(self) -> np.ndarray[Any, np.dtype[Any]]:
+        """Return all finished records as one array of dtype RECORD (a copy); raises ForeignRecord."""
+        position = int(self._consumer[0])
+        count = (int(self._producer[0]) - position) // ENTRY.itemsize
+        self._order()
+        entries: np.ndarray[Any, np.dtype[Any]] = np.ndarray(
+            count, ENTRY, buffer=self._theirs, offset=self._data_at + position % self._size
+        )
+        lengths = entries["length"].copy()
+        busy = np.flatnonzero(lengths & BUSY)
+        if len(busy):
+            lengths = lengths[: busy[0]]
+        if not len(lengths):
+            return np.empty(0, RECORD)
+        if ((lengths & ~DISCARD) != RECORD.itemsize).any():
+            raise ForeignRecord(f"a record of {int(lengths[0] & ~DISCARD)} bytes, not {RECORD.itemsize}")
+        self._order()
+        kept = (lengths & DISCARD) == 0
+        records = entries["record"][: len(lengths)]
+        records = records.copy() if kept.all() else records[kept]
+        self._order()
+        self._consumer[0] = position + len(lengths) * ENTRY.itemsize
+        return records
+
+    def fill(self) -> float:
+        """Return how full the ring is, 0 to 1."""
+        return float(int(self._producer[0]) - int(self._consumer[0])) / self._size
+
+    def _order(self) -> None:
+        """Keep loads before from mixing with loads and stores after: a release, then an acquire (arm64 needs it)."""
+        self._fence.release()
+        self._fence.acquire()

@@ -1,0 +1,1 @@
+"""Real HTTP servers and clients for the end-to-end tests; see README.md."""

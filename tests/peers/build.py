@@ -1,0 +1,225 @@
+"""Builds each peer once into a cache; ``python -m peers.build`` builds them all."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+HERE = Path(__file__).parent
+SOURCES = HERE / "src"
+STEP_SECONDS = 900
+SHOWN_LINES = 15
+# Where toolchains are often installed without being on the PATH of a service or of sudo.
+EXTRA_PATH = ("/usr/local/go/bin", "~/.cargo/bin", "/usr/sbin", "/usr/bin")
+
+
+class PeerUnavailable(Exception):
+    """A peer cannot be had here: no toolchain, or its build failed."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"{name}: {reason}")
+        self.name = name
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to get one program: without steps it is the tool itself, found on the PATH.
+
+    In steps, {tool} is the tool's path, {src} the source and {out} the folder to fill.
+    """
+
+    tool: str
+    source: str = ""
+    steps: tuple[str, ...] = ()
+    result: str = "."
+
+
+RECIPES: dict[str, Recipe] = {
+    "python": Recipe("python3"),
+    "venv": Recipe(
+        "python3",
+        "requirements.txt",
+        (
+            "{tool} -m venv {out}",
+            "{out}/bin/python -m pip install -q --disable-pip-version-check -r {src}",
+        ),
+        "bin/python",
+    ),
+    "nginx": Recipe("nginx"),
+    "curl": Recipe("curl"),
+    "wget": Recipe("wget"),
+    "wrk": Recipe("wrk"),
+    "node": Recipe("node"),
+    "go": Recipe("go", "src/go", ("{tool} build -buildvcs=false -p 2 -o {out}/ ./...",)),
+    "vegeta": Recipe(
+        "go",
+        "src/vegeta",
+        ("{tool} build -buildvcs=false -p 2 -o {out}/vegeta github.com/tsenart/vegeta/v12",),
+        "vegeta",
+    ),
+    "java": Recipe("javac", "src/java", ("{tool} -d {out} {src}/Server.java {src}/Client.java",)),
+    "jetty": Recipe(
+        "mvn",
+        "src/jetty",
+        (
+            "{tool} -q -B dependency:copy-dependencies -DoutputDirectory={out}/lib",
+            "javac -cp {out}/lib/* -d {out} {src}/JettyServer.java",
+        ),
+    ),
+    "rust": Recipe(
+        "cargo",
+        "src/rust",
+        ("{tool} build -q -j 2 --release --locked --target-dir {out}/target",),
+        "target/release/rust-server",
+    ),
+}
+
+# What each server and client needs; the first one is the program it runs.
+NEEDS: dict[str, tuple[str, ...]] = {
+    "nginx": ("nginx",),
+    "nginx-gunicorn": ("nginx", "venv"),
+    "http.server": ("python",),
+    "http.server-1.0": ("python",),
+    "uvicorn": ("venv",),
+    "gunicorn": ("venv",),
+    "requests": ("venv",),
+    "aiohttp": ("venv",),
+    "go": ("go",),
+    "node": ("node",),
+    "java": ("java",),
+    "java-jetty": ("jetty",),
+    "rust": ("rust",),
+    "curl": ("curl",),
+    "curl-reuse": ("curl",),
+    "wget": ("wget",),
+    "wrk": ("wrk",),
+    "vegeta": ("vegeta",),
+}
+
+_failed: dict[str, PeerUnavailable] = {}
+
+
+def ensure(name: str) -> Path:
+    """Builds what the peer needs, unless that is done already; the path of its program."""
+    paths = [artifact(need) for need in NEEDS[name]]
+    return paths[0]
+
+
+def artifact(name: str) -> Path:
+    """The program or folder that one recipe makes; a failure is remembered, not retried."""
+    if name in _failed:
+        raise _failed[name]
+    try:
+        return _built(name, RECIPES[name])
+    except PeerUnavailable as error:
+        _failed[name] = error
+        raise
+
+
+def cache_dir() -> Path:
+    chosen = os.environ.get("RINGSPAN_TEST_CACHE") or "~/.cache/ringspan-tests"
+    return Path(chosen).expanduser().absolute()
+
+
+def search_path() -> str:
+    """The PATH for builds and peers."""
+    extra = [str(Path(folder).expanduser()) for folder in EXTRA_PATH]
+    return os.pathsep.join([os.environ.get("PATH", os.defpath), *extra])
+
+
+def _built(name: str, recipe: Recipe) -> Path:
+    tool = _find_tool(name, recipe)
+    if not recipe.steps:
+        return tool
+    out = cache_dir() / f"peers-{name}"
+    stamp = out / ".built"
+    key = _key(recipe, tool)
+    with _locked(out):
+        if not stamp.is_file() or stamp.read_text() != key:
+            shutil.rmtree(out, ignore_errors=True)
+            out.mkdir(parents=True)
+            for step in recipe.steps:
+                _run_step(name, step, recipe, tool, out)
+            stamp.write_text(key)
+    return out / recipe.result
+
+
+def _find_tool(name: str, recipe: Recipe) -> Path:
+    # The system's own Python, not one that happens to be active, makes the venv.
+    first = ["/usr/bin"] if recipe.tool == "python3" else []
+    found = shutil.which(recipe.tool, path=os.pathsep.join([*first, search_path()]))
+    if found is None:
+        raise PeerUnavailable(name, f"{recipe.tool} is not installed")
+    return Path(found)
+
+
+def _key(recipe: Recipe, tool: Path) -> str:
+    """Changes with the sources, the steps and the toolchain's own path (not its patch level)."""
+    source = HERE / recipe.source
+    digest = hashlib.sha256(repr((recipe, str(tool.resolve()))).encode())
+    files = sorted(source.rglob("*")) if source.is_dir() else [source]
+    for file in files:
+        if file.is_file():
+            digest.update(file.relative_to(HERE).as_posix().encode() + b"\0" + file.read_bytes())
+    return digest.hexdigest()
+
+
+@contextmanager
+def _locked(out: Path) -> Iterator[None]:
+    """Holds a lock beside the folder, so that two test processes do not build it at once."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with out.with_name(f"{out.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _run_step(name: str, step: str, recipe: Recipe, tool: Path, out: Path) -> None:
+    source = HERE / recipe.source
+    words = [word.format(tool=tool, src=source, out=out) for word in step.split()]
+    try:
+        done = subprocess.run(
+            words,
+            cwd=source if source.is_dir() else HERE,
+            env=os.environ | {"PATH": search_path()},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=STEP_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise PeerUnavailable(name, str(error)) from error
+    if done.returncode:
+        tail = done.stdout.decode(errors="replace").splitlines()[-SHOWN_LINES:]
+        raise PeerUnavailable(name, "\n".join([f"`{' '.join(words)}` failed:", *tail]))
+
+
+def main() -> int:
+    """Builds everything and prints a table; 1 if anything is unavailable."""
+    print(f"{'name':10} {'state':12} {'seconds':>7}  peers")
+    for name in RECIPES:
+        peers = ", ".join(peer for peer, needs in NEEDS.items() if name in needs)
+        begun = time.monotonic()
+        try:
+            artifact(name)
+            state = "ok"
+        except PeerUnavailable:
+            state = "unavailable"
+        print(f"{name:10} {state:12} {time.monotonic() - begun:7.1f}  {peers}", flush=True)
+    for error in _failed.values():
+        print(f"\n{error}", file=sys.stderr)
+    return 1 if _failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,3 @@
+module ringspan.test/peers
+
+go 1.22
