@@ -87,7 +87,8 @@ static __always_inline void locate(struct span_of_bytes *s, u64 number, const u6
 {
 	struct user_msghdr message = {};
 
-	if (number == SYS_READ || number == SYS_WRITE || number == SYS_SENDTO || number == SYS_RECVFROM) {
+	if (number == SYS_READ || number == SYS_WRITE || number == SYS_SENDTO ||
+	    number == SYS_RECVFROM) {
 		s->base = arguments[1];
 		s->length = s->left;
 	} else if (number == SYS_READV || number == SYS_WRITEV) {
@@ -106,7 +107,8 @@ static __always_inline void locate(struct span_of_bytes *s, u64 number, const u6
 	}
 }
 
-static __always_inline struct span_of_bytes *next_span(struct work *w, u8 direction, u64 begin, u64 end)
+static __always_inline struct span_of_bytes *next_span(struct work *w, u8 direction, u64 begin,
+						       u64 end)
 {
 	struct span_of_bytes *s = &w->spans[w->spans_count & 1];
 
@@ -174,8 +176,9 @@ static __always_inline u64 bytes_given(const struct call *call)
 	return s.iov_count ? 0 : sum;
 }
 
-/* A writer of this process is still inside its call, but the peer has acted on its bytes: follow them first. How many
- * they are, TCP's write sequence says; of a Unix socket, all that the call was given. */
+/* A writer of this process is still inside its call, but the peer has acted on its bytes: follow
+ * them first. How many they are, TCP's write sequence says; of a Unix socket, all that the call was
+ * given. */
 static __always_inline void help_writer(struct work *w, struct connection *c)
 {
 	u64 writer = c->writer, self = bpf_get_current_pid_tgid();
@@ -199,8 +202,8 @@ static __always_inline void help_writer(struct work *w, struct connection *c)
 
 static __always_inline bool is_fatal(s64 result)
 {
-	return result == -ECONNRESET_ || result == -ETIMEDOUT_ || result == -EPIPE_ || (result <= -100 && result >= -103) ||
-	       result == -112 || result == -113;
+	return result == -ECONNRESET_ || result == -ETIMEDOUT_ || result == -EPIPE_ ||
+	       (result <= -100 && result >= -103) || result == -112 || result == -113;
 }
 
 static __always_inline u16 fatal_error(s64 result)
@@ -223,7 +226,8 @@ static __always_inline bool is_at_end(struct sock *sk)
 	return shut & 1;
 }
 
-static __always_inline bool exit_receive(u64 number, const u64 *arguments, u32 fd, s64 result, u64 now)
+static __always_inline bool exit_receive(u64 number, const u64 *arguments, u32 fd, s64 result,
+					 u64 now)
 {
 	u64 flags = receive_flags(number, arguments);
 	struct connection *c;
@@ -254,7 +258,8 @@ static __always_inline bool exit_receive(u64 number, const u64 *arguments, u32 f
 }
 
 /* A send that began before tracing did, or found no place: its entry is not known. */
-static __always_inline bool reconstruct_call(struct call *call, u64 number, const u64 *arguments, u32 fd, u64 now)
+static __always_inline bool reconstruct_call(struct call *call, u64 number, const u64 *arguments,
+					     u32 fd, u64 now)
 {
 	struct stream s = {};
 
@@ -327,7 +332,8 @@ static __always_inline bool exit_call(struct pt_regs *regs, u64 number, int kind
 		return false;
 	if (!entered && kind == CALL_SPLICE)
 		return exit_receive(number, arguments, arguments[0], result, now);
-	if (!entered && (result <= 0 || !reconstruct_call(&call, number, arguments, arguments[0], now)))
+	if (!entered &&
+	    (result <= 0 || !reconstruct_call(&call, number, arguments, arguments[0], now)))
 		return false;
 	return exit_send(&call, entered != 0, result, now);
 }
@@ -359,11 +365,14 @@ static __always_inline void lay_out_sent(struct work *w, struct connection *c)
 		c->writer = 0;
 	if (w->call.helped > w->moved)
 		lose_sync(w, c, COUNTER_DESYNC_OVERLAP);
-	else if (w->moved) /* a call that slept sent its last byte at its end; one that did not, at its beginning */
-		span_sent(w, &w->call, w->moved, sleeps() == w->call.sleeps ? w->call.begin_ns : w->now_ns);
+	else if (w->moved) /* a call that slept sent its last byte at its end; one that did not, at
+			      its beginning */
+		span_sent(w, &w->call, w->moved,
+			  sleeps() == w->call.sleeps ? w->call.begin_ns : w->now_ns);
 }
 
-/* Lay out the bytes that a call has moved, as spans; returns the work to do, if the connection can be had. */
+/* Lay out the bytes that a call has moved, as spans; returns the work to do, if the connection can
+ * be had. */
 static __always_inline struct work *lay_out_call(void)
 {
 	u64 thread = bpf_get_current_pid_tgid();

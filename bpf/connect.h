@@ -84,8 +84,10 @@ static __always_inline void fill_failed_connect(struct record *r, const struct a
 	fill_ids(r);
 }
 
-/* An attempt has failed; errno 0: it was given up. A SYN sent again tells a time-out from a change of mind. */
-static __always_inline void fail_connect(const struct attempt *a, u64 key, u32 error, bool resent, u64 now)
+/* An attempt has failed; errno 0: it was given up. A SYN sent again tells a time-out from a change
+ * of mind. */
+static __always_inline void fail_connect(const struct attempt *a, u64 key, u32 error, bool resent,
+					 u64 now)
 {
 	int zero = 0;
 	struct record *r = failed_connects.lookup(&zero);
@@ -150,8 +152,8 @@ static __always_inline void connect_succeeded(struct sock *sk, const struct atte
 
 static __always_inline bool is_still_pending(s64 result)
 {
-	return result == -EINPROGRESS_ || result == -EINTR_ || result == -EALREADY_ || result == -EISCONN_ ||
-	       (result <= -ERESTARTSYS_ && result >= -ERESTART_LAST_);
+	return result == -EINPROGRESS_ || result == -EINTR_ || result == -EALREADY_ ||
+	       result == -EISCONN_ || (result <= -ERESTARTSYS_ && result >= -ERESTART_LAST_);
 }
 
 static __always_inline void exit_connect(const struct call *call, s64 result, u64 now)
@@ -173,7 +175,8 @@ static __always_inline void exit_connect(const struct call *call, s64 result, u6
 	attempts.delete(&key);
 }
 
-/* SYN_SENT has ended. Inside connect() its own result says more than the socket, so that is left to the exit. */
+/* SYN_SENT has ended. Inside connect() its own result says more than the socket, so that is left to
+ * the exit. */
 static __always_inline void connect_ended(struct sock *sk, int state, u64 now)
 {
 	u64 key = (u64)sk;

@@ -3,7 +3,8 @@
 
 #define LOCK_SPINS 2000
 
-/* The two ends of a connection may be in calls on two processors at once. Holders never sleep, so waiting is short. */
+/* The two ends of a connection may be in calls on two processors at once. Holders never sleep, so
+ * waiting is short. */
 static __always_inline bool lock(struct connection *c)
 {
 	int i;
@@ -80,8 +81,10 @@ static __always_inline struct connection *connection_open(const struct stream *s
 		read_unix_path(s->sk, c->unix_path);
 	else
 		read_addresses(s->sk, s->family, c->local_address, c->remote_address);
-	c->directions[INGRESS].state = role == ROLE_CLIENT ? STATE_RESPONSE_START : STATE_REQUEST_START;
-	c->directions[EGRESS].state = role == ROLE_SERVER ? STATE_RESPONSE_START : STATE_REQUEST_START;
+	c->directions[INGRESS].state =
+		role == ROLE_CLIENT ? STATE_RESPONSE_START : STATE_REQUEST_START;
+	c->directions[EGRESS].state =
+		role == ROLE_SERVER ? STATE_RESPONSE_START : STATE_REQUEST_START;
 	if (born) {
 		c->directions[INGRESS].phase = PHASE_HEAD;
 		c->directions[EGRESS].phase = PHASE_HEAD;
@@ -91,8 +94,8 @@ static __always_inline struct connection *connection_open(const struct stream *s
 	return c;
 }
 
-/* The connection of a socket; opened in mid-stream if it was not seen before. A socket's memory may have been another's
- * before: the inode number tells. */
+/* The connection of a socket; opened in mid-stream if it was not seen before. A socket's memory may
+ * have been another's before: the inode number tells. */
 static __always_inline struct connection *connection_of(const struct stream *s)
 {
 	u64 key = (u64)s->sk;

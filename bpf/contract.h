@@ -1,6 +1,6 @@
-/* What crosses the ring and the shared maps: the only definition; Python derives its dtypes from it.
- * Only `#define NAME number`, enums, and structs of u8..u64, char, arrays: no pointer, bool, bitfield,
- * union or packed. Padding is spelled _pad. See docs/design.md. */
+/* What crosses the ring and the shared maps: the only definition; Python derives its dtypes from
+ * it. Only `#define NAME number`, enums, and structs of u8..u64, char, arrays: no pointer, bool,
+ * bitfield, union or packed. Padding is spelled _pad. See docs/design.md. */
 #pragma once
 
 #define CONTRACT_VERSION 1
@@ -48,7 +48,8 @@ enum truncated_field {
 };
 
 /* Index of each count in the per-CPU map `counters`. The exchange equation is
- * SEEN = RECORDED + in flight + FILTERED + LOST_*. The rest counts what cannot be an exchange count. */
+ * SEEN = RECORDED + in flight + FILTERED + LOST_*. The rest counts what cannot be an exchange
+ * count. */
 enum counter {
 	COUNTER_SEEN = 0,
 	COUNTER_RECORDED = 1,
@@ -74,8 +75,8 @@ enum counter {
 	COUNTERS = 21,
 };
 
-/* One exchange (or one failed connect). Times are CLOCK_MONOTONIC nanoseconds, 0 where there is none.
- * Texts come first: a bounded copy may be proved safe only by what follows its array. */
+/* One exchange (or one failed connect). Times are CLOCK_MONOTONIC nanoseconds, 0 where there is
+ * none. Texts come first: a bounded copy may be proved safe only by what follows its array. */
 struct record {
 	char target[TARGET_MAX];
 	char tracestate[TRACESTATE_MAX];

@@ -1,5 +1,6 @@
-/* HTTP/1 messages (RFC 9112): walk the automaton over a window, keep texts and numbers. No map, no helper
- * but two memory copies, so that cc builds it too. The states come from ringspan.protocols.http1. */
+/* HTTP/1 messages (RFC 9112): walk the automaton over a window, keep texts and numbers. No map, no
+ * helper but two memory copies, so that cc builds it too. The states come from
+ * ringspan.protocols.http1. */
 #pragma once
 
 #define LINE_FEEDS 0x0a0a0a0a0a0a0a0aULL
@@ -54,7 +55,8 @@ static __always_inline u32 scan(struct work *w, const struct automaton *a, u32 s
 				continue;
 		}
 		state = a->next[((state & 255) << 8) | (u8)w->window[position]];
-		/* The mask is for the verifier: every turn of the loop then begins alike, and is walked once. */
+		/* The mask is for the verifier: every turn of the loop then begins alike, and is
+		 * walked once. */
 		position = (position + 1) & POSITION_MASK;
 		w->mark[state & 255] = position;
 	}
@@ -77,19 +79,19 @@ static __always_inline bool marked(struct work *w, u32 first, u32 rest, u32 *fro
 }
 
 /* Append a marked value to a text of the record; says in `truncated` what did not fit. */
-#define KEEP(w, record, FIRST, REST, text, CAPACITY, BIT)                                          \
-	do {                                                                                       \
-		u32 from_ = 0, to_ = 0;                                                            \
-		if (marked(w, FIRST, REST, &from_, &to_)) {                                        \
-			u64 at_ = (record)->text##_bytes;                                          \
-			if ((w)->mark[FIRST] && at_) {                                             \
-				OPAQUE(at_);                                                       \
-				if (at_ < CAPACITY)                                                \
-					(record)->text[at_++] = ',';                               \
-			}                                                                          \
-			append_text(w, (record)->text, &(record)->text##_bytes, at_, from_, to_,   \
-				    CAPACITY, BIT, &(record)->truncated);                          \
-		}                                                                                  \
+#define KEEP(w, record, FIRST, REST, text, CAPACITY, BIT)                                        \
+	do {                                                                                     \
+		u32 from_ = 0, to_ = 0;                                                          \
+		if (marked(w, FIRST, REST, &from_, &to_)) {                                      \
+			u64 at_ = (record)->text##_bytes;                                        \
+			if ((w)->mark[FIRST] && at_) {                                           \
+				OPAQUE(at_);                                                     \
+				if (at_ < CAPACITY)                                              \
+					(record)->text[at_++] = ',';                             \
+			}                                                                        \
+			append_text(w, (record)->text, &(record)->text##_bytes, at_, from_, to_, \
+				    CAPACITY, BIT, &(record)->truncated);                        \
+		}                                                                                \
 	} while (0)
 
 static __always_inline void append_text(struct work *w, char *text, u16 *bytes, u64 at, u64 from,
@@ -125,7 +127,8 @@ static __always_inline void keep_texts(struct work *w, struct record *r)
 		r->http_minor = 1;
 }
 
-/* Read on in a number of the given base; its later digits' state is numbered next to its first's. */
+/* Read on in a number of the given base; its later digits' state is numbered next to its first's.
+ */
 static __always_inline void keep_number(struct work *w, struct direction *d, u32 first, u64 base)
 {
 	u32 from = 0, to = 0;
@@ -162,7 +165,8 @@ static __always_inline void keep_status(struct work *w, struct direction *d)
 		u32 at = w->mark[i & 255];
 
 		if (at)
-			d->status = d->status * 10 + (w->window[(at - 1) & (WINDOW_BYTES - 1)] - '0');
+			d->status =
+				d->status * 10 + (w->window[(at - 1) & (WINDOW_BYTES - 1)] - '0');
 	}
 }
 

@@ -10,7 +10,8 @@
 /* Keeps clang from rewriting a bound it has proved into one that the verifier cannot follow. */
 #define OPAQUE(x) asm volatile("" : "+r"(x))
 
-/* Makes clang read memory anew, so that the verifier finds every turn of a loop alike and walks it once. */
+/* Makes clang read memory anew, so that the verifier finds every turn of a loop alike and walks it
+ * once. */
 #define FORGET() asm volatile("" : : : "memory")
 
 #define EPERM_ 1
@@ -68,12 +69,12 @@ enum tcp_states {
 #define SYS_RECVMMSG 299
 #define SYS_SENDMMSG 307
 #define CALL_NUMBER(regs, to) READ(to, (regs)->orig_ax)
-#define CALL_ARGUMENTS(regs, a)                                                                    \
-	do {                                                                                       \
-		READ((a)[0], (regs)->di);                                                          \
-		READ((a)[1], (regs)->si);                                                          \
-		READ((a)[2], (regs)->dx);                                                          \
-		READ((a)[3], (regs)->r10);                                                         \
+#define CALL_ARGUMENTS(regs, a)            \
+	do {                               \
+		READ((a)[0], (regs)->di);  \
+		READ((a)[1], (regs)->si);  \
+		READ((a)[2], (regs)->dx);  \
+		READ((a)[3], (regs)->r10); \
 	} while (0)
 #elif defined(RINGSPAN_ARM64)
 #define SYS_READ 63
@@ -93,18 +94,18 @@ enum tcp_states {
 #define SYS_ACCEPT4 242
 #define SYS_RECVMMSG 243
 #define SYS_SENDMMSG 269
-#define CALL_NUMBER(regs, to)                                                                      \
-	do {                                                                                       \
-		s32 number = -1;                                                                   \
-		READ(number, (regs)->syscallno);                                                   \
-		(to) = number;                                                                     \
+#define CALL_NUMBER(regs, to)                    \
+	do {                                     \
+		s32 number = -1;                 \
+		READ(number, (regs)->syscallno); \
+		(to) = number;                   \
 	} while (0)
-#define CALL_ARGUMENTS(regs, a)                                                                    \
-	do {                                                                                       \
-		READ((a)[0], (regs)->orig_x0);                                                     \
-		READ((a)[1], (regs)->regs[1]);                                                     \
-		READ((a)[2], (regs)->regs[2]);                                                     \
-		READ((a)[3], (regs)->regs[3]);                                                     \
+#define CALL_ARGUMENTS(regs, a)                \
+	do {                                   \
+		READ((a)[0], (regs)->orig_x0); \
+		READ((a)[1], (regs)->regs[1]); \
+		READ((a)[2], (regs)->regs[2]); \
+		READ((a)[3], (regs)->regs[3]); \
 	} while (0)
 #else
 #error "ringspan: no register layout for this architecture"
@@ -179,7 +180,8 @@ static __always_inline u64 sleeps(void)
 	return count;
 }
 
-/* The count behind a file lost its old name in kernel commit 90ee6ed776c0 (6.13), where 0 stands for one. */
+/* The count behind a file lost its old name in kernel commit 90ee6ed776c0 (6.13), where 0 stands
+ * for one. */
 static __always_inline bool is_last_reference(struct file *file)
 {
 	s64 references = 0;

@@ -1,5 +1,5 @@
-/* BCC's maps, and the few functions through which the rest of the code uses them. Sizes come as -D flags from the
- * configuration; none of them grows. */
+/* BCC's maps, and the few functions through which the rest of the code uses them. Sizes come as -D
+ * flags from the configuration; none of them grows. */
 #pragma once
 
 BPF_RINGBUF_OUTPUT(records, RING_PAGES);
@@ -39,7 +39,8 @@ static __always_inline void count(u32 which)
 
 static __always_inline long emit(struct record *r)
 {
-	/* No wake-up: the consumer looks on its own clock, and a traced thread pays 60 ns instead of 8 us. */
+	/* No wake-up: the consumer looks on its own clock, and a traced thread pays 60 ns instead
+	 * of 8 us. */
 	return records.ringbuf_output(r, sizeof(*r), BPF_RB_NO_WAKEUP);
 }
 
@@ -124,7 +125,8 @@ static __always_inline bool is_own_process(void)
 	return bpf_get_current_pid_tgid() >> 32 == OWN_TGID;
 }
 
-/* An executable not judged yet passes: user space, which can read its path, judges it and its records. */
+/* An executable not judged yet passes: user space, which can read its path, judges it and its
+ * records. */
 static __always_inline bool executable_wanted(void)
 {
 #ifdef FILTER_EXECUTABLES

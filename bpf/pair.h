@@ -1,14 +1,16 @@
-/* Requests and responses of one connection, joined in order and sent on: one record for each exchange.
+/* Requests and responses of one connection, joined in order and sent on: one record for each
+ * exchange.
  *
- * Requests are numbered as they begin, responses as they end; number n answers number n. The maps are behind
- * five functions (exchange_new, _get, _drop, emit, count), so that a user-space build can bring its own. */
+ * Requests are numbered as they begin, responses as they end; number n answers number n. The maps
+ * are behind five functions (exchange_new, _get, _drop, emit, count), so that a user-space build
+ * can bring its own. */
 #pragma once
 
 enum settlement {
 	SETTLE_NOTHING = 0,
-	SETTLE_DESYNC, /* what is outstanding can no longer be followed */
+	SETTLE_DESYNC,	    /* what is outstanding can no longer be followed */
 	SETTLE_PEER_CLOSED, /* this side has read the end of the stream */
-	SETTLE_CLOSED, /* this side has closed */
+	SETTLE_CLOSED,	    /* this side has closed */
 };
 
 static __always_inline u64 outstanding(const struct connection *c)
@@ -71,7 +73,8 @@ static __always_inline void lose_oldest(struct connection *c)
 	c->response_begun = 0;
 }
 
-static __always_inline void fill_request(struct work *w, struct connection *c, struct record *r, u64 now)
+static __always_inline void fill_request(struct work *w, struct connection *c, struct record *r,
+					 u64 now)
 {
 	struct span_of_bytes *s = &w->spans[w->span & 1];
 
@@ -95,7 +98,8 @@ static __always_inline void fill_request(struct work *w, struct connection *c, s
 }
 
 /* A request's first byte: number it, and give it a place if there is one. */
-static __always_inline void begin_request(struct work *w, struct connection *c, struct direction *d, u64 now)
+static __always_inline void begin_request(struct work *w, struct connection *c, struct direction *d,
+					  u64 now)
 {
 	struct exchange_key key = {.connection = c->identity, .index = c->next_request};
 	struct exchange *x = 0;
@@ -172,9 +176,9 @@ static __always_inline void lose_sync(struct work *w, struct connection *c, u32 
 	w->settle = SETTLE_DESYNC;
 }
 
-/* May a request be taken up at this call's start, after sync was lost? Only if it cannot be one that an
- * answer still to come would be mistaken for: the peer has moved since, and, where requests were pipelined, all was
- * quiet for a while. */
+/* May a request be taken up at this call's start, after sync was lost? Only if it cannot be one
+ * that an answer still to come would be mistaken for: the peer has moved since, and, where requests
+ * were pipelined, all was quiet for a while. */
 static __always_inline bool may_resume(struct connection *c, struct direction *d, u64 now)
 {
 	u64 own = d->last_ns, other = c->directions[d == &c->directions[INGRESS]].last_ns;
@@ -195,7 +199,8 @@ static __always_inline void end_request(struct connection *c, struct direction *
 	begin_message(d, STATE_REQUEST_START);
 }
 
-static __always_inline void end_response(struct work *w, struct connection *c, struct direction *d, u64 now)
+static __always_inline void end_response(struct work *w, struct connection *c, struct direction *d,
+					 u64 now)
 {
 	if (d->unpaired)
 		count(COUNTER_UNPAIRED_RESPONSES);
@@ -221,7 +226,8 @@ static __always_inline u32 end_request_head(struct connection *c, struct directi
 	if (d->coding == CODING_CHUNKED) {
 		begin_chunks(d);
 	} else if (d->coding == CODING_OTHER || d->bad_length) {
-		/* Where it ends cannot be known (RFC 9112 section 6.3): the server will refuse it and close. */
+		/* Where it ends cannot be known (RFC 9112 section 6.3): the server will refuse it
+		 * and close. */
 		d->phase = PHASE_OPEN;
 	} else if (d->has_length && d->known_length) {
 		d->phase = PHASE_BODY;
@@ -272,7 +278,8 @@ static __always_inline u32 end_response_head(struct connection *c, struct direct
 }
 
 /* Bytes that no message can begin with, or that break one. */
-static __always_inline void reject(struct work *w, struct connection *c, struct direction *d, bool is_request)
+static __always_inline void reject(struct work *w, struct connection *c, struct direction *d,
+				   bool is_request)
 {
 	if (d->phase == PHASE_FRAMES) {
 		lose_sync(w, c, COUNTER_DESYNC_INVALID);

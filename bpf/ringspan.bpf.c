@@ -1,6 +1,7 @@
-/* Capture by system calls: raw tracepoints only, so that it runs where kprobes and fentry are refused.
- * Assembled by ringspan.probe: the includes below become one text, since BCC rewrites only its main file. A program that
- * would ask too much of the verifier goes on in another by tail call: the verifier forgets what led there. */
+/* Capture by system calls: raw tracepoints only, so that it runs where kprobes and fentry are
+ * refused. Assembled by ringspan.probe: the includes below become one text, since BCC rewrites only
+ * its main file. A program that would ask too much of the verifier goes on in another by tail call:
+ * the verifier forgets what led there. */
 #include "contract.h"
 #include "http1_states.h"
 #include "kernel.h"

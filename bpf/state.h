@@ -1,7 +1,8 @@
 /* The state kept between calls: connections, the exchanges in flight, and one call's work. */
 #pragma once
 
-/* Bounds: how many requests may be outstanding on one connection, and how much of a call is looked at. */
+/* Bounds: how many requests may be outstanding on one connection, and how much of a call is looked
+ * at. */
 #define OUTSTANDING_MAX 64
 #define WINDOW_BYTES 2048
 #define SCAN_STEPS 64
@@ -21,13 +22,14 @@ enum direction_index {
 
 enum phase {
 	PHASE_SEEK = 0, /* out of sync: waits for a call that begins with a message */
-	PHASE_HEAD, /* the automaton walks a message's head */
-	PHASE_FRAMES, /* ... chunk sizes and the trailer section */
-	PHASE_BODY, /* `left` bytes of body or chunk follow */
-	PHASE_OPEN, /* a body that ends with the connection */
+	PHASE_HEAD,	/* the automaton walks a message's head */
+	PHASE_FRAMES,	/* ... chunk sizes and the trailer section */
+	PHASE_BODY,	/* `left` bytes of body or chunk follow */
+	PHASE_OPEN,	/* a body that ends with the connection */
 };
 
-/* What a turn leads to. In the work rather than in the code's flow, so that the verifier walks each answer once. */
+/* What a turn leads to. In the work rather than in the code's flow, so that the verifier walks each
+ * answer once. */
 enum then {
 	THEN_GO_ON = 0,
 	THEN_END_REQUEST,
@@ -51,15 +53,15 @@ struct direction {
 	u8 coding;
 	u8 has_length;
 	u8 bad_length;
-	u8 counted; /* its request line is a valid one, counted as seen */
+	u8 counted;  /* its request line is a valid one, counted as seen */
 	u8 unpaired; /* a response to no request we know */
 	u16 status;
-	u64 length; /* the Content-Length, or the chunk size, that is being read */
+	u64 length;	  /* the Content-Length, or the chunk size, that is being read */
 	u64 known_length; /* the Content-Length of an earlier line or list member */
 	u64 left;
 	u64 body_bytes;
 	u64 first_ns; /* when the first byte of the message moved */
-	u64 last_ns; /* when any byte moved */
+	u64 last_ns;  /* when any byte moved */
 };
 
 struct connection {
@@ -78,13 +80,13 @@ struct connection {
 	u16 local_port;
 	u16 remote_port;
 	u8 role;
-	u8 off; /* not HTTP, or no longer, or filtered: look no more */
+	u8 off;	 /* not HTTP, or no longer, or filtered: look no more */
 	u8 born; /* seen from its first byte */
 	u8 peer_gone;
 	u8 pipelined;
 	u8 broken; /* a call could not be followed: lose sync before the next */
 	u8 response_begun;
-	u8 role_known; /* from connect() or accept(), or from a valid request line */
+	u8 role_known;	/* from connect() or accept(), or from a valid request line */
 	u8 lost_reason; /* why the current request has no place, if it has none */
 	u8 invalid_response;
 	u8 _pad[2];
@@ -111,10 +113,10 @@ struct span_of_bytes {
 	u64 end_ns;
 	u64 iov;
 	u64 base;
-	u64 length; /* of the current piece */
-	u64 left; /* of the call, not yet in the window */
-	u64 skip; /* of those, how many need no look */
-	u64 done; /* before the window */
+	u64 length;   /* of the current piece */
+	u64 left;     /* of the call, not yet in the window */
+	u64 skip;     /* of those, how many need no look */
+	u64 done;     /* before the window */
 	u64 messages; /* struct mmsghdr[] */
 	u32 message_count;
 	u32 iov_count;
@@ -140,12 +142,13 @@ struct call {
 };
 
 struct work {
-	char window[2 * WINDOW_BYTES + 8]; /* the second half is never filled: room for masked indexes */
+	char window[2 * WINDOW_BYTES +
+		    8]; /* the second half is never filled: room for masked indexes */
 	u16 mark[256]; /* per automaton state: 1 + the last position in the window where it stood */
 	struct span_of_bytes spans[2];
 	u64 connection;
 	u64 now_ns;
-	u64 moved; /* bytes, or messages of sendmmsg and recvmmsg */
+	u64 moved;  /* bytes, or messages of sendmmsg and recvmmsg */
 	u64 writer; /* the sending thread, for a send that was seen to begin */
 	struct call call;
 	u64 window_at; /* offset of the window in its call */
@@ -158,13 +161,13 @@ struct work {
 	u8 direction;
 	u8 opaque;
 	u8 entered; /* the call was seen to begin, so that a helper may have followed some of it */
-	u8 resume; /* settle first, then follow */
+	u8 resume;  /* settle first, then follow */
 	u32 step;
-	u32 state; /* where the automaton stopped */
+	u32 state;	/* where the automaton stopped */
 	u32 is_request; /* the span's direction is the one that carries requests */
-	u32 then; /* what a turn has met, dealt with once at its end */
-	u32 ended; /* the call met the end of the stream */
-	u32 error; /* ... or this error */
+	u32 then;	/* what a turn has met, dealt with once at its end */
+	u32 ended;	/* the call met the end of the stream */
+	u32 error;	/* ... or this error */
 };
 
 /* struct mmsghdr, as the caller lays it out. */

@@ -1,7 +1,9 @@
-/* The bytes of one call, in order, through the automaton: gather a window, walk it, deal with what it met.
+/* The bytes of one call, in order, through the automaton: gather a window, walk it, deal with what
+ * it met.
  *
- * A call's bytes are a span: pieces of the caller's memory, which may be many (iovecs), may be skipped without a look
- * (bodies) and may be unreadable (sendfile). One turn is one window, one body, or one event. */
+ * A call's bytes are a span: pieces of the caller's memory, which may be many (iovecs), may be
+ * skipped without a look (bodies) and may be unreadable (sendfile). One turn is one window, one
+ * body, or one event. */
 #pragma once
 
 /* Take the next piece of memory of a span; false if there is none. */
@@ -95,7 +97,8 @@ static __always_inline void pass(struct work *w, struct span_of_bytes *s, u64 n)
 }
 
 /* The body, or as much of it as this call moved. */
-static __always_inline u32 take_body(struct work *w, struct direction *d, struct span_of_bytes *s, bool is_request)
+static __always_inline u32 take_body(struct work *w, struct direction *d, struct span_of_bytes *s,
+				     bool is_request)
 {
 	u64 n = unread(w, s);
 
@@ -141,7 +144,7 @@ static __always_inline struct direction *direction_of(struct work *w, struct con
 
 /* Keep what a scan of a request's head has met. */
 static __always_inline void take_request(struct work *w, struct connection *c, struct direction *d,
-						     u64 now)
+					 u64 now)
 {
 	struct exchange *x;
 
@@ -165,7 +168,8 @@ static __always_inline void take_response(struct work *w, struct direction *d, u
 }
 
 /* Take in what the walk over the window has met. */
-static __always_inline void take_window(struct work *w, struct connection *c, const struct automaton *a)
+static __always_inline void take_window(struct work *w, struct connection *c,
+					const struct automaton *a)
 {
 	struct direction *d = direction_of(w, c);
 	bool frames = d->phase == PHASE_FRAMES;
@@ -228,7 +232,8 @@ static __always_inline void go_on(struct work *w, struct connection *c)
 }
 
 /* At the start of a call in a direction that is out of sync: may a message begin here? */
-static __always_inline bool take_up(struct connection *c, struct direction *d, bool is_request, u64 now)
+static __always_inline bool take_up(struct connection *c, struct direction *d, bool is_request,
+				    u64 now)
 {
 	if (is_request ? !may_resume(c, d, now) : !outstanding(c))
 		return false;
@@ -249,12 +254,14 @@ static __always_inline u32 choose_step(struct work *w, struct connection *c)
 	struct span_of_bytes *s = span_of(w);
 	struct direction *d = direction_of(w, c);
 
-	w->is_request = c->role == ROLE_UNKNOWN || (c->role == ROLE_CLIENT) == (s->direction == EGRESS);
+	w->is_request =
+		c->role == ROLE_UNKNOWN || (c->role == ROLE_CLIENT) == (s->direction == EGRESS);
 	if (c->off || w->settle)
 		return STEP_OVER;
 	if (!unread(w, s))
 		return next_message(s) ? STEP_AGAIN : STEP_OVER;
-	if (d->phase == PHASE_SEEK && (w->window_at || w->position || !take_up(c, d, w->is_request, s->begin_ns)))
+	if (d->phase == PHASE_SEEK &&
+	    (w->window_at || w->position || !take_up(c, d, w->is_request, s->begin_ns)))
 		return STEP_OVER;
 	if (d->phase >= PHASE_BODY)
 		return STEP_BODY;
@@ -264,8 +271,8 @@ static __always_inline u32 choose_step(struct work *w, struct connection *c)
 	return STEP_OVER;
 }
 
-/* One turn; false when the span is done. Each part begins with what memory says, so that the verifier need not walk the
- * later ones once for each way through the earlier. */
+/* One turn; false when the span is done. Each part begins with what memory says, so that the
+ * verifier need not walk the later ones once for each way through the earlier. */
 static __always_inline bool turn(struct work *w, struct connection *c, const struct automaton *a)
 {
 	w->step = choose_step(w, c);
@@ -297,7 +304,8 @@ static __always_inline void next_span_to_follow(struct work *w, struct connectio
 }
 
 /* A bounded number of turns over the spans of a call; true if there is more to do. */
-static __always_inline bool take_turns(struct work *w, struct connection *c, const struct automaton *a)
+static __always_inline bool take_turns(struct work *w, struct connection *c,
+				       const struct automaton *a)
 {
 	int i;
 

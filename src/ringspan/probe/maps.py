@@ -62,3 +62,8 @@ def sum_counters(fd: int, count: int) -> list[int]:
         raw = lookup(fd, i.to_bytes(4, "little"), 8 * cpus)
         rows.append(np.frombuffer(raw or bytes(8 * cpus), dtype=np.uint64))
     return [int(row.sum()) for row in rows]
+
+
+def delete(fd: int, key: bytes) -> bool:
+    """Remove one element; returns whether it was there."""
+    return bool(_libbpf().bpf_map_delete_elem(fd, key) >= 0)

@@ -1,0 +1,86 @@
+"""The command line; errors of a user's making are caught here, once."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
+
+from ringspan import __version__
+from ringspan.errors import RingspanError, UsageError
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are ours."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise UsageError."""
+        raise UsageError(message, f"see {self.prog} --help")
+
+
+def parser() -> argparse.ArgumentParser:
+    """Describe the commands and flags."""
+    top = Parser(prog="ringspan", description=__doc__ and "Every HTTP request of this Linux host, as OpenTelemetry.")
+    top.add_argument("--version", action="version", version=f"ringspan {__version__}")
+    commands = top.add_subparsers(dest="command", required=True, parser_class=Parser)
+    trace = commands.add_parser("trace", help="trace HTTP requests", description="Trace the HTTP requests this host serves and makes.")
+    add = trace.add_argument
+    add("--show", choices=["table", "lines", "json", "none"], help="what to print (default: table on a terminal, else lines)")
+    add("--interval", type=float, metavar="S", help="seconds between two tables or sets of lines (default 2)")
+    add("--otlp", metavar="URL", help="send spans to this OTLP endpoint")
+    add("--protocol", choices=["grpc", "http/protobuf"], help="OTLP protocol (default grpc)")
+    add("--capture", choices=["auto", "syscall"], help="how to see traffic (default auto)")
+    add("--role", choices=["server", "client", "both"], help="requests served here, made here, or both (default)")
+    add("--pid", type=int, action="append", metavar="N", help="only this process (repeatable)")
+    add("--port", type=int, action="append", metavar="N", help="only this server port (repeatable)")
+    add("--exe", action="append", metavar="GLOB", help="only executables matching this (repeatable)")
+    add("--duration", type=float, metavar="S", help="stop after so many seconds")
+    add("--config", type=Path, metavar="FILE", help="settings as YAML; see config/default.yaml")
+    commands.add_parser("doctor", help="say what this machine allows, and what to do about each no")
+    return top
+
+
+def run_trace(flags: dict[str, Any]) -> int:
+    """Merge the settings and trace."""
+    from dataclasses import replace  # noqa: PLC0415
+
+    from ringspan import config, trace  # noqa: PLC0415
+
+    settings = config.merge(flags, flags.pop("config"))
+    if settings.show is None:
+        settings = replace(settings, show="table" if sys.stdout.isatty() else "lines")
+    return trace.run(settings)
+
+
+def run_doctor(_flags: dict[str, Any]) -> int:
+    """Print the doctor's report."""
+    from ringspan import doctor  # noqa: PLC0415
+
+    return doctor.run()
+
+
+COMMANDS = {"trace": run_trace, "doctor": run_doctor}
+
+
+def main(argv: list[str] | None = None) -> NoReturn:
+    """Run a command and leave with its status; never a traceback for a user's mistake."""
+    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.WARNING, stream=sys.stderr)
+    try:
+        flags = vars(parser().parse_args(argv))
+        status = COMMANDS[flags.pop("command")](flags)
+        sys.stdout.flush()
+    except RingspanError as error:
+        print(f"ringspan: {error}", file=sys.stderr)
+        status = error.exit_status
+    except BrokenPipeError:  # the reader of our output has left: no error of ours
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        status = 0
+    sys.stderr.flush()
+    os._exit(status)  # an exporter's thread may be inside a retry that lasts longer than a user waits
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""The settings: default < file < flag, merged once; an unknown key is an error that names the nearest."""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ringspan.errors import UsageError
+
+CHOICES = {
+    "show": ("table", "lines", "json", "none"),
+    "protocol": ("grpc", "http/protobuf"),
+    "capture": ("auto", "syscall"),
+    "role": ("server", "client", "both"),
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What `ringspan trace` is asked to do; config/default.yaml explains each."""
+
+    show: str | None = None
+    interval: float = 2.0
+    otlp: str | None = None
+    protocol: str | None = None
+    capture: str = "auto"
+    role: str = "both"
+    pid: list[int] = field(default_factory=list)
+    port: list[int] = field(default_factory=list)
+    exe: list[str] = field(default_factory=list)
+    duration: float | None = None
+    ring_bytes: int = 8 << 20
+    connections: int = 16384
+    exchanges: int = 8192
+
+
+def _number(key: str, value: Any, where: str, low: float, high: float, kind: type[int] | type[float]) -> Any:
+    wrong_kind = isinstance(value, bool) or not isinstance(value, int if kind is int else (int, float))
+    if wrong_kind or not low <= value <= high:
+        raise UsageError(f"{where}: {key}: {value!r} is not a number from {low:g} to {high:g}")
+    return kind(value)
+
+
+BOUNDS: dict[str, tuple[float, float, type[int] | type[float]]] = {
+    "interval": (0.1, 86400, float),
+    "duration": (0.1, 1e9, float),
+    "pid": (1, 1 << 22, int),
+    "port": (1, 65535, int),
+    "ring_bytes": (1 << 16, 1 << 30, int),
+    "connections": (64, 1 << 20, int),
+    "exchanges": (64, 1 << 20, int),
+}
+
+
+def _checked(key: str, value: Any, where: str) -> Any:
+    if key in CHOICES and value is not None and value not in CHOICES[key]:
+        raise UsageError(f"{where}: {key}: {value!r} is not one of {', '.join(CHOICES[key])}")
+    if key in ("pid", "port", "exe"):
+        values = value if isinstance(value, list) else [value]
+        return [str(v) if key == "exe" else _number(key, v, where, *BOUNDS[key]) for v in values]
+    if key in BOUNDS and value is not None:
+        value = _number(key, value, where, *BOUNDS[key])
+    if key == "ring_bytes" and value & (value - 1):
+        raise UsageError(f"{where}: ring_bytes: {value} is not a power of two")
+    if key == "otlp" and value is not None and not fnmatch.fnmatch(str(value), "http*://?*"):
+        raise UsageError(f"{where}: otlp: {value!r} is not a URL", "for example http://127.0.0.1:4317")
+    return value
+
+
+def read_file(path: Path) -> dict[str, Any]:
+    """Read a YAML file of settings; raises UsageError that names file and key."""
+    try:
+        values = yaml.safe_load(path.read_text()) or {}
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise UsageError(f"{path}: not a mapping of settings")
+    known = [f.name for f in fields(Settings)]
+    for key in values:
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, 1)
+            raise UsageError(f"{path}: unknown key {key!r}", f"did you mean {near[0]!r}?" if near else "see config/default.yaml")
+    return values
+
+
+def merge(flags: dict[str, Any], file: Path | None) -> Settings:
+    """Merge file and flags (those given) over the defaults; raises UsageError."""
+    values = {key: _checked(key, value, str(file)) for key, value in (read_file(file) if file else {}).items()}
+    for key, value in flags.items():
+        if value is not None and value != []:
+            values[key] = _checked(key, value, "command line")
+    return Settings(**{key: value for key, value in values.items() if value is not None})

@@ -1,0 +1,117 @@
+"""What kernel, privileges and libraries allow: each check with its answer, and a remedy for each no."""
+
+from __future__ import annotations
+
+import ctypes as ct
+import os
+import re
+import sys
+from dataclasses import dataclass
+from importlib import util
+from pathlib import Path
+
+from ringspan.errors import CannotTrace
+from ringspan.probe.btf import BTF_FILE
+
+CAP_SYS_ADMIN, CAP_PERFMON, CAP_BPF = 21, 38, 39
+OLDEST_KERNEL = (5, 8)
+
+
+@dataclass(frozen=True)
+class Check:
+    """One question; a fatal one must be yes for any capture."""
+
+    name: str
+    ok: bool
+    detail: str
+    remedy: str = ""
+    fatal: bool = True
+
+    def line(self) -> str:
+        """Print it."""
+        mark = "ok" if self.ok else "NO" if self.fatal else "no"
+        remedy = f"; {self.remedy}" if not self.ok and self.remedy else ""
+        return f"{mark:3} {self.name}: {self.detail}{remedy}"
+
+
+def _kernel() -> Check:
+    release = os.uname().release
+    match = re.match(r"(\d+)\.(\d+)", release)
+    version = (int(match[1]), int(match[2])) if match else (0, 0)
+    return Check("kernel", version >= OLDEST_KERNEL, release, "Linux 5.8 or later is needed (BPF ring buffer)")
+
+
+def _architecture() -> Check:
+    machine = os.uname().machine
+    return Check("architecture", machine in ("x86_64", "aarch64"), machine, "x86_64 and aarch64 are supported")
+
+
+def _btf() -> Check:
+    there = BTF_FILE.exists()
+    detail = str(BTF_FILE) if there else f"{BTF_FILE} is missing"
+    return Check("kernel types (BTF)", there, detail, "run a kernel with CONFIG_DEBUG_INFO_BTF=y")
+
+
+def _capabilities() -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("CapEff:"):
+            return int(line.split()[1], 16)
+    return 0
+
+
+def _privileges() -> Check:
+    held = _capabilities()
+    ok = bool(held >> CAP_SYS_ADMIN & 1) or (bool(held >> CAP_BPF & 1) and bool(held >> CAP_PERFMON & 1))
+    detail = f"uid {os.geteuid()}, capabilities {held:#x}"
+    return Check("privileges", ok, detail, "run as root (sudo), or with CAP_BPF and CAP_PERFMON")
+
+
+def _lockdown() -> Check:
+    try:
+        text = Path("/sys/kernel/security/lockdown").read_text()
+        mode = (re.search(r"\[(\w+)\]", text) or ["", "none"])[1]
+    except OSError:
+        mode = "unknown (securityfs not mounted)"
+    return Check("lockdown", mode != "confidentiality", mode, "lockdown=confidentiality forbids BPF to read kernel memory")
+
+
+def _bcc() -> Check:
+    spec = util.find_spec("bcc")
+    real = bool(spec and spec.origin and (Path(spec.origin).parent / "libbcc.py").exists())
+    detail = spec.origin if spec and spec.origin else f"not importable by {sys.executable}"
+    if spec and not real:
+        detail = f"{detail} is not the BPF Compiler Collection"
+    return Check("BCC", real, detail or "", "apt-get install python3-bpfcc, and a venv with --system-site-packages")
+
+
+def _libbpf() -> Check:
+    try:
+        ct.CDLL("libbpf.so.1")
+    except OSError as error:
+        return Check("libbpf", False, str(error), "apt-get install libbpf1")
+    return Check("libbpf", True, "libbpf.so.1")
+
+
+CHECKS = (_kernel, _architecture, _btf, _privileges, _lockdown, _bcc, _libbpf)
+
+
+def checks() -> list[Check]:
+    """Run all checks."""
+    return [check() for check in CHECKS]
+
+
+def require() -> None:
+    """Raise CannotTrace for the first check that rules tracing out."""
+    for check in checks():
+        if check.fatal and not check.ok:
+            raise CannotTrace(f"cannot trace here: {check.name}: {check.detail}", check.remedy)
+
+
+def run() -> int:
+    """Print the report; returns 0 if tracing is possible, else 3."""
+    done = checks()
+    for check in done:
+        print(check.line())
+    possible = all(check.ok for check in done if check.fatal)
+    print(f"{'ok ' if possible else 'NO '} capture syscall: {'available' if possible else 'not available, see above'}")
+    return 0 if possible else CannotTrace.exit_status

@@ -1,0 +1,112 @@
+"""The ledger: what came in, what went on, and what did not, by reason. One equation for each kind of thing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+LOST = "lost_"
+UNSEEN = {
+    "unseen_http2": "HTTP/2 connections",
+    "unseen_32bit_calls": "calls of 32-bit processes",
+    "unpaired_responses": "responses to no request seen",
+    "desync_unreadable": "times bytes could not be read",
+    "desync_overrun": "times a call held more than can be followed",
+    "desync_invalid": "times a message broke off",
+    "desync_overlap": "times two calls overlapped",
+    "connections_table_full": "connections not followed (table full)",
+    "calls_table_full": "calls not followed (table full)",
+    "connects_table_full": "connects not followed (table full)",
+    "missed_runs": "program runs the kernel skipped",
+}
+
+
+@dataclass(frozen=True)
+class Account:
+    """One equation: total = the sum of the parts, when it closes."""
+
+    name: str
+    total_name: str
+    total: int
+    parts: dict[str, int]
+
+    @property
+    def gap(self) -> int:
+        """How much the equation is off; 0 once everything is accounted for."""
+        return self.total - sum(self.parts.values())
+
+    def line(self) -> str:
+        """Print it: zero losses are left out."""
+        shown = [f"{key} {value}" for key, value in self.parts.items() if value or not key.startswith(("lost", "failed"))]
+        wrong = f" (off by {self.gap})" if self.gap else ""
+        return f"{self.name}: {self.total_name} {self.total} = {' + '.join(shown)}{wrong}"
+
+
+@dataclass
+class SpanCounts:
+    """The fate of spans on their way out."""
+
+    unsampled: int = 0
+    queued: int = 0
+    acknowledged: int = 0
+    failed: dict[str, int] = field(default_factory=dict)
+
+    def fail(self, reason: str, count: int) -> None:
+        """Count spans that will never arrive."""
+        self.failed[reason] = self.failed.get(reason, 0) + count
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """A snapshot of all accounts."""
+
+    accounts: list[Account]
+    unseen: dict[str, int]
+
+    @property
+    def lost(self) -> int:
+        """How many exchanges and connects were lost."""
+        return sum(v for a in self.accounts[:2] for k, v in a.parts.items() if k.startswith("lost"))
+
+    @property
+    def closes(self) -> bool:
+        """Whether every equation holds."""
+        return not any(account.gap for account in self.accounts)
+
+    def lines(self) -> list[str]:
+        """Print it, one line an equation, then what was seen to pass but not followed."""
+        out = [f"ledger {account.line()}" for account in self.accounts]
+        seen = [f"{self.unseen[key]} {words}" for key, words in UNSEEN.items() if self.unseen.get(key)]
+        return [*out, f"ledger not followed: {', '.join(seen) or 'nothing'}"]
+
+
+def exchange_account(kernel: dict[str, int], in_flight: int, filtered_here: int, swept: int) -> Account:
+    """Seen = recorded + in flight + filtered + lost[reason]."""
+    lost = {f"lost ({key.removeprefix(LOST).replace('_', ' ')})": v for key, v in kernel.items() if key.startswith(LOST)}
+    parts = {
+        "recorded": kernel["recorded"] + swept - filtered_here,
+        "in flight": in_flight,
+        "filtered": kernel["filtered"] + filtered_here,
+    }
+    return Account("exchanges", "seen", kernel["seen"], parts | lost)
+
+
+def connect_account(kernel: dict[str, int], filtered_here: int) -> Account:
+    """Failed connects: seen = recorded + filtered + lost."""
+    prefix = "connect_failures_"
+    parts = {
+        "recorded": kernel[f"{prefix}recorded"] - filtered_here,
+        "filtered": kernel[f"{prefix}filtered"] + filtered_here,
+        "lost (ring full)": kernel[f"{prefix}lost_ring_full"],
+    }
+    return Account("failed connects", "seen", kernel[f"{prefix}seen"], parts)
+
+
+def span_account(recorded: int, spans: SpanCounts) -> Account:
+    """Recorded = unsampled + queued + acknowledged + failed[reason]."""
+    parts = {"unsampled": spans.unsampled, "queued": spans.queued, "acknowledged": spans.acknowledged}
+    return Account("spans", "recorded", recorded, parts | {f"failed ({k})": v for k, v in spans.failed.items()})
+
+
+def metric_account(recorded: int, counted: int) -> Account:
+    """Recorded = counted."""
+    return Account("metrics", "recorded", recorded, {"counted": counted})

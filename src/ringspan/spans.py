@@ -1,0 +1,170 @@
+"""Records to spans: OpenTelemetry's HTTP semantic conventions (semconv 1.44, stable part), attribute by attribute."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry.semconv.attributes import (
+    client_attributes,
+    error_attributes,
+    http_attributes,
+    network_attributes,
+    server_attributes,
+    url_attributes,
+    user_agent_attributes,
+)
+
+from ringspan import contract, failures, redact, target, trace_context
+from ringspan.model import Span
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ringspan.clock import Clock
+    from ringspan.model import Identity
+
+CONNECT_FAILURE = contract.number("RECORD_CONNECT_FAILURE")
+SERVER = contract.number("ROLE_SERVER")
+AF_UNIX = 1
+DEFAULT_METHODS = "GET,HEAD,POST,PUT,DELETE,CONNECT,OPTIONS,TRACE,PATCH"
+KNOWN_METHODS = set(os.environ.get("OTEL_INSTRUMENTATION_HTTP_KNOWN_METHODS", DEFAULT_METHODS).upper().split(","))
+TRUNCATED = {value: name for value, name in contract.names("TRUNCATED_").items()}
+ATTRIBUTE_OF_TEXT = {
+    "host": server_attributes.SERVER_ADDRESS,
+    "user_agent": user_agent_attributes.USER_AGENT_ORIGINAL,
+    "method": http_attributes.HTTP_REQUEST_METHOD_ORIGINAL,
+}
+
+
+def text(raw: bytes) -> str:
+    """Decode a header value or target as it came: blanks around it off, bytes that are not UTF-8 escaped."""
+    return raw.strip(b" \t\r\0").decode(errors="backslashreplace")
+
+
+class SpanMaker:
+    """Makes spans of rows; identify(row) says whose they are."""
+
+    def __init__(self, clock: Clock, identify: Callable[[Any], Identity]) -> None:
+        self._clock = clock
+        self._identify = identify
+
+    def span(self, row: Any) -> Span:
+        """Make the span of one row."""
+        is_connect = row.kind == CONNECT_FAILURE
+        attributes = _connect_attributes(row) if is_connect else _exchange_attributes(row)
+        error = failures.error_type(row.failure, row.error_number)
+        server = row.role == SERVER
+        is_error = bool(error) or row.status >= (500 if server else 400)
+        if is_error:
+            attributes[error_attributes.ERROR_TYPE] = error or str(row.status)
+        attributes["process.pid"] = row.tgid
+        parent = trace_context.parse(text(row.traceparent))
+        return Span(
+            name="tcp connect" if is_connect else _name(row),
+            kind="server" if server else "client",
+            trace_id=parent.trace_id if parent else row.trace_id_high << 64 | row.trace_id_low,
+            span_id=row.span_id,
+            parent_span_id=parent.span_id if parent else None,
+            trace_state=text(row.tracestate) if parent else "",
+            start_unix_ns=self._clock.unix_ns(row.start_ktime_ns),
+            duration_ns=max(0, row.end_ktime_ns - row.start_ktime_ns),
+            first_byte_ns=row.first_byte_ktime_ns - row.start_ktime_ns if row.first_byte_ktime_ns else None,
+            is_error=is_error,
+            request_body_bytes=row.request_body_bytes,
+            response_body_bytes=row.response_body_bytes,
+            identity=self._identify(row),
+            truncated=_truncated(row),
+            attributes=attributes,
+        )
+
+
+def _name(row: Any) -> str:
+    """The method; the path only once a low-cardinality route is known."""
+    method = text(row.method)
+    return method if method in KNOWN_METHODS else "HTTP"
+
+
+def _truncated(row: Any) -> list[str]:
+    names = [name for bit, name in TRUNCATED.items() if row.truncated & bit]
+    return [_cut_target(row) if name == "target" else ATTRIBUTE_OF_TEXT.get(name, name) for name in names]
+
+
+def _cut_target(row: Any) -> str:
+    if row.role != SERVER:
+        return url_attributes.URL_FULL
+    return url_attributes.URL_QUERY if b"?" in row.target else url_attributes.URL_PATH
+
+
+def _exchange_attributes(row: Any) -> dict[str, Any]:
+    method = text(row.method)
+    parts = target.split(text(row.target), method)
+    known = method in KNOWN_METHODS
+    out: dict[str, Any] = {http_attributes.HTTP_REQUEST_METHOD: method if known else "_OTHER"}
+    if not known:
+        out[http_attributes.HTTP_REQUEST_METHOD_ORIGINAL] = method
+    if row.status:
+        out[http_attributes.HTTP_RESPONSE_STATUS_CODE] = row.status
+    out[network_attributes.NETWORK_PROTOCOL_VERSION] = f"1.{row.http_minor}"
+    out[network_attributes.NETWORK_TRANSPORT] = "unix" if row.family == AF_UNIX else "tcp"
+    _add_server(out, row, parts)
+    _add_peer(out, row)
+    if row.role == SERVER:
+        out[url_attributes.URL_SCHEME] = "http"
+        out[url_attributes.URL_PATH] = parts.path
+        if parts.query:
+            out[url_attributes.URL_QUERY] = redact.query(parts.query)
+    else:
+        out[url_attributes.URL_FULL] = redact.url(_full_url(row, method))
+    if row.user_agent_bytes:
+        out[user_agent_attributes.USER_AGENT_ORIGINAL] = text(row.user_agent)
+    return out
+
+
+def _full_url(row: Any, method: str) -> str:
+    whole = text(row.target)
+    if method == "CONNECT" or target.ABSOLUTE.fullmatch(whole):
+        return whole
+    authority = text(row.host)
+    if not authority and row.family != AF_UNIX:
+        host = target.address(row.family, row.remote_address)
+        authority = f"[{host}]:{row.remote_port}" if ":" in host else f"{host}:{row.remote_port}"
+    return f"http://{authority or 'localhost'}{'' if whole.startswith('/') else '/'}{whole}"
+
+
+def _add_server(out: dict[str, Any], row: Any, parts: target.Target) -> None:
+    """Whom the request names: absolute form, else Host; what is missing comes from the socket."""
+    host, port = target.split_authority(parts.authority or text(row.host))
+    server = row.role == SERVER
+    own_port = row.local_port if server else row.remote_port
+    if not host and row.family != AF_UNIX:
+        host = target.address(row.family, row.local_address if server else row.remote_address)
+    out[server_attributes.SERVER_ADDRESS] = host or target.unix_path(row.unix_path)
+    out[server_attributes.SERVER_PORT] = port or own_port or 80  # a Unix socket has none: the scheme's (RFC 9110 section 4.2.1)
+
+
+def _add_peer(out: dict[str, Any], row: Any) -> None:
+    if row.family == AF_UNIX:
+        path = target.unix_path(row.unix_path)
+        if path:
+            out[network_attributes.NETWORK_PEER_ADDRESS] = path
+        return
+    peer = target.address(row.family, row.remote_address)
+    out[network_attributes.NETWORK_PEER_ADDRESS] = peer
+    out[network_attributes.NETWORK_PEER_PORT] = row.remote_port
+    if row.role == SERVER:
+        out[client_attributes.CLIENT_ADDRESS] = peer
+
+
+def _connect_attributes(row: Any) -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    if row.family == AF_UNIX:
+        path = target.unix_path(row.unix_path)
+        out[server_attributes.SERVER_ADDRESS] = out[network_attributes.NETWORK_PEER_ADDRESS] = path
+        out[network_attributes.NETWORK_TRANSPORT] = "unix"
+        return out
+    peer = target.address(row.family, row.remote_address)
+    out[server_attributes.SERVER_ADDRESS] = out[network_attributes.NETWORK_PEER_ADDRESS] = peer
+    out[server_attributes.SERVER_PORT] = out[network_attributes.NETWORK_PEER_PORT] = row.remote_port
+    out[network_attributes.NETWORK_TRANSPORT] = "tcp"
+    return out

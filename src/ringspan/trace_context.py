@@ -1,0 +1,24 @@
+"""The traceparent header (W3C Trace Context, section 3.2)."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+FORM = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
+
+
+class Parent(NamedTuple):
+    """The ids a traceparent names."""
+
+    trace_id: int
+    span_id: int
+
+
+def parse(text: str) -> Parent | None:
+    """Return the parent that a traceparent names, or None if it is not a valid one."""
+    match = FORM.fullmatch(text)
+    if not match or match[1] == "ff" or (match[1] == "00" and match[5]):
+        return None
+    parent = Parent(int(match[2], 16), int(match[3], 16))
+    return parent if parent.trace_id and parent.span_id else None

@@ -1,0 +1,1 @@
+"""What a user sees: lines, a table, or JSON."""

@@ -1,0 +1,43 @@
+"""Spans as JSON, one object a line, made for jq."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from typing import TYPE_CHECKING, Any, TextIO
+
+from ringspan.deliver import resource_attributes
+
+if TYPE_CHECKING:
+    from ringspan.model import Identity, Span
+
+
+@cache
+def _resource(identity: Identity) -> dict[str, Any]:
+    return resource_attributes(identity)
+
+
+def row(span: Span) -> dict[str, Any]:
+    """Return a span as the documented object."""
+    return {
+        "name": span.name,
+        "kind": span.kind,
+        "trace_id": f"{span.trace_id:032x}",
+        "span_id": f"{span.span_id:016x}",
+        "parent_span_id": f"{span.parent_span_id:016x}" if span.parent_span_id else None,
+        "start_unix_ns": span.start_unix_ns,
+        "duration_ns": span.duration_ns,
+        "first_byte_ns": span.first_byte_ns,
+        "status": "error" if span.is_error else "unset",
+        "request_body_bytes": span.request_body_bytes,
+        "response_body_bytes": span.response_body_bytes,
+        "truncated": span.truncated,
+        "attributes": span.attributes,
+        "resource": _resource(span.identity),
+    }
+
+
+def write(spans: list[Span], out: TextIO) -> None:
+    """Write and flush spans."""
+    out.write("".join(json.dumps(row(span), separators=(",", ":")) + "\n" for span in spans))
+    out.flush()

@@ -1,0 +1,142 @@
+"""Runs `ringspan trace --show json` as a subprocess, and reads its rows as they come."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+SOURCES = Path(__file__).parents[2] / "src"
+READY_SECONDS = 60.0
+STOP_SECONDS = 10.0
+SETTLE_SECONDS = 0.6  # three flushes: whatever comes later was not meant to come
+Row = dict[str, Any]
+
+
+class TracerFailed(Exception):
+    """The tracer did not become ready, or its output is not what was agreed upon."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a run ended: the rows that came after the signal, and what it said on stderr."""
+
+    status: int
+    seconds: float
+    rows: list[Row]
+    ledger: str
+
+
+def anything(_row: Row) -> bool:
+    return True
+
+
+class Tracer:
+    """One run of the tracer."""
+
+    def __init__(self, *args: str) -> None:
+        path = os.pathsep.join(filter(None, [str(SOURCES), os.environ.get("PYTHONPATH", "")]))
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "ringspan.cli", "trace", "--show", "json", *args],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"PYTHONPATH": path},
+        )
+        self._changed = threading.Condition()
+        self._ready = False
+        self._lines: list[str] = []
+        self._rows: list[Row] = []
+        self._errors: list[str] = []
+        self._readers = [self._follow(self._process.stdout, self._take_row), self._follow(self._process.stderr, self._take_error)]
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def wait_ready(self) -> None:
+        """Returns once capture has begun; raises TracerFailed with stderr if it does not."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._ready or not self._readers[1].is_alive(), READY_SECONDS)
+        if not self._ready:
+            self.kill()
+            raise TracerFailed(f"the tracer did not become ready; its stderr:\n{''.join(self._errors)}")
+
+    def rows(self, expect: int = 0, timeout: float = 5.0, where: Callable[[Row], bool] = anything) -> list[Row]:
+        """Waits for so many rows, or for the timeout; then a while longer, so that surplus ones are seen too."""
+        with self._changed:
+            self._changed.wait_for(lambda: len(self._matching(where)) >= expect, timeout)
+        time.sleep(SETTLE_SECONDS)
+        return self._matching(where)
+
+    def stdout(self) -> str:
+        """All that was printed so far."""
+        return "".join(self._lines)
+
+    def stop(self) -> Ended:
+        """Interrupts the tracer, as Ctrl-C would, and waits for its end."""
+        before, began = len(self._rows), time.monotonic()
+        self._process.send_signal(signal.SIGINT)
+        try:
+            status = self._process.wait(STOP_SECONDS)
+        finally:
+            self.kill()
+        seconds = time.monotonic() - began
+        for reader in self._readers:
+            reader.join(STOP_SECONDS)
+        return Ended(status, seconds, self._rows[before:], "".join(line for line in self._errors if line[:5] != "ready"))
+
+    def kill(self) -> None:
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.wait()
+
+    def _matching(self, where: Callable[[Row], bool]) -> list[Row]:
+        return [row for row in list(self._rows) if where(row)]
+
+    def _follow(self, stream: IO[str] | None, take: Callable[[str], None]) -> threading.Thread:
+        def read() -> None:
+            for line in stream or ():
+                with self._changed:
+                    take(line)
+                    self._changed.notify_all()
+            with self._changed:
+                self._changed.notify_all()
+
+        thread = threading.Thread(target=read, daemon=True)
+        thread.start()
+        return thread
+
+    def _take_row(self, line: str) -> None:
+        self._lines.append(line)
+        self._rows.append(json.loads(line))
+
+    def _take_error(self, line: str) -> None:
+        self._errors.append(line)
+        self._ready = self._ready or line.startswith("ready")
+
+
+@contextmanager
+def trace(*args: str) -> Iterator[Tracer]:
+    """A tracer that captures; it is ended in any case."""
+    tracer = Tracer(*args)
+    try:
+        tracer.wait_ready()
+        yield tracer
+    finally:
+        tracer.kill()
+
+
+def for_ports(ports: list[int]) -> list[str]:
+    """The flags that ask for these server ports only."""
+    return [flag for port in ports for flag in ("--port", str(port))]
