@@ -25,10 +25,10 @@ static __always_inline void enter_send(u64 number, const u64 *arguments, u32 fd,
 		return;
 	call.sleeps = sleeps();
 	call.sk = (u64)s.sk;
-	call.inode = s.inode;
-	call.family = s.family;
+	call.identity = c->identity;
+	call.family = c->family;
 	__builtin_memcpy(call.arguments, arguments, sizeof(call.arguments));
-	if (s.family != AF_UNIX_)
+	if (c->family != AF_UNIX_)
 		call.sequence = sequence_written(s.sk);
 	if (calls.update(&thread, &call))
 		count(COUNTER_CALLS_TABLE_FULL);
@@ -39,7 +39,8 @@ static __always_inline void enter_send(u64 number, const u64 *arguments, u32 fd,
 /* TCP tells of its closing by state changes; a Unix socket only by these calls. */
 static __always_inline void enter_close(struct pt_regs *regs, u64 number)
 {
-	u64 arguments[4] = {}, now = bpf_ktime_get_ns();
+	struct call_registers r = {};
+	u64 now = bpf_ktime_get_ns();
 	struct stream s = {};
 	struct connection *c;
 	struct file *file;
@@ -48,13 +49,15 @@ static __always_inline void enter_close(struct pt_regs *regs, u64 number)
 
 	if (is_foreign_call())
 		return;
-	CALL_ARGUMENTS(regs, arguments);
+	read_registers(&r, regs);
+	u64 arguments[4] = CALL_ARGUMENTS(&r);
+
 	file = file_of(arguments[0]);
-	if (!file || !stream_of_file(file, &s) || s.family != AF_UNIX_)
+	if (!file || !stream_of_file(file, &s))
 		return;
 	key = (u64)s.sk;
 	c = connections.lookup(&key);
-	if (!c || c->inode != s.inode)
+	if (!c || c->family != AF_UNIX_ || c->inode != inode_of(&s))
 		return;
 	READ(shut, s.sk->sk_shutdown);
 	if (shut & 1)
@@ -69,17 +72,18 @@ static __always_inline void enter_close(struct pt_regs *regs, u64 number)
 
 static __always_inline void enter_call(struct pt_regs *regs, u64 number, int kind)
 {
-	u64 arguments[4] = {}, now = bpf_ktime_get_ns();
+	struct call_registers r = {};
+	u64 now = bpf_ktime_get_ns();
 
 	if (is_foreign_call())
 		return;
-	CALL_ARGUMENTS(regs, arguments);
-	if (kind == CALL_SEND)
-		enter_send(number, arguments, arguments[0], now);
-	else if (kind == CALL_SPLICE)
-		enter_send(number, arguments, arguments[2], now);
-	else
+	read_registers(&r, regs);
+	u64 arguments[4] = CALL_ARGUMENTS(&r);
+
+	if (kind == CALL_CONNECT)
 		enter_connect(arguments, now);
+	else
+		enter_send(number, arguments, arguments[kind == CALL_SPLICE ? 2 : 0], now);
 }
 
 /* Where the bytes of a call lie, by its number. */
@@ -245,31 +249,35 @@ static __always_inline bool exit_receive(u64 number, const u64 *arguments, u32 f
 	if (!w)
 		return false;
 	w->call.number = number;
-	w->call.family = s.family;
+	w->call.family = c->family;
 	__builtin_memcpy(w->call.arguments, arguments, sizeof(w->call.arguments));
 	w->moved = result > 0 ? result : 0;
 	w->ended = !result;
 	w->error = result < 0 ? fatal_error(result) : 0;
-	if (s.family != AF_UNIX_) {
-		w->call.sequence = sequence_read(s.sk) - result;
+	if (c->family != AF_UNIX_) {
+		if (c->role != ROLE_CLIENT)
+			w->call.sequence = sequence_read(s.sk) - result;
 		w->opaque = (flags & MSG_TRUNC_) != 0; /* consumed, and shown to no one */
 	}
 	return true;
 }
 
 /* A send that began before tracing did, or found no place: its entry is not known. */
-static __always_inline bool reconstruct_call(struct call *call, u64 number, const u64 *arguments,
-					     u32 fd, u64 now)
+static __always_inline bool reconstruct_call(struct call *call, u64 number, const u64 *arguments, u32 fd, u64 now)
 {
+	struct connection *c;
 	struct stream s = {};
 
 	if (!stream_of(fd, &s) || !process_wanted())
 		return false;
+	c = connection_of(&s);
+	if (!c)
+		return false;
 	call->begin_ns = now;
 	call->sleeps = sleeps();
 	call->sk = (u64)s.sk;
-	call->inode = s.inode;
-	call->family = s.family;
+	call->identity = c->identity;
+	call->family = c->family;
 	call->number = number;
 	__builtin_memcpy(call->arguments, arguments, sizeof(call->arguments));
 	return true;
@@ -281,7 +289,7 @@ static __always_inline bool exit_send(const struct call *call, bool entered, s64
 	struct connection *c = connections.lookup(&key);
 	struct work *w = begin_work(key, EGRESS, now);
 
-	if (!w || !c || c->off || c->inode != call->inode) {
+	if (!w || !c || c->off || c->identity != call->identity) {
 		calls.delete(&thread);
 		return false;
 	}
@@ -306,9 +314,10 @@ static __always_inline void exit_accept(s64 fd)
 }
 
 /* A call has returned; true if its bytes are to be followed. */
-static __always_inline bool exit_call(struct pt_regs *regs, u64 number, int kind, s64 result)
+static __always_inline bool exit_call(const struct call_registers *r, u64 number, int kind, s64 result)
 {
-	u64 arguments[4] = {}, now = bpf_ktime_get_ns(), thread = bpf_get_current_pid_tgid();
+	u64 arguments[4] = CALL_ARGUMENTS(r);
+	u64 now = bpf_ktime_get_ns(), thread = bpf_get_current_pid_tgid();
 	struct call call = {}, *entered = 0;
 
 	if (is_32bit_caller())
@@ -317,7 +326,6 @@ static __always_inline bool exit_call(struct pt_regs *regs, u64 number, int kind
 		exit_accept(result);
 		return false;
 	}
-	CALL_ARGUMENTS(regs, arguments);
 	if (kind == CALL_RECEIVE)
 		return exit_receive(number, arguments, arguments[0], result, now);
 	entered = calls.lookup(&thread);

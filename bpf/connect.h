@@ -36,18 +36,16 @@ static __always_inline void enter_connect(const u64 *arguments, u64 now)
 	a.own = is_own_process();
 	if (!a.own && !process_wanted())
 		return;
-	if (!stream_of(arguments[0], &s) || s.state >= SS_CONNECTING_)
+	if (!stream_of(arguments[0], &s) || s.state >= SS_CONNECTING_ || !followed_family(s.sk))
 		return; /* no socket of ours, or a question about an earlier attempt */
 	if (!read_destination(&a, arguments[1], arguments[2]))
 		return;
-	a.inode = s.inode;
+	a.inode = inode_of(&s);
 	a.pid_tgid = thread;
 	a.netns = network_namespace(s.sk);
 	bpf_get_current_comm(a.comm, sizeof(a.comm));
 	key = (u64)s.sk;
 	call.sk = key;
-	call.inode = s.inode;
-	call.family = s.family;
 	if (attempts.update(&key, &a) || calls.update(&thread, &call))
 		count(COUNTER_CONNECTS_TABLE_FULL);
 }
@@ -136,7 +134,7 @@ static __always_inline void remember_own(struct sock *sk, const struct attempt *
 
 static __always_inline void connect_succeeded(struct sock *sk, const struct attempt *a, u64 now)
 {
-	struct stream s = {.sk = sk, .inode = a->inode, .family = a->family};
+	struct stream s = {.sk = sk};
 	struct connection *c;
 
 	if (a->own) {
@@ -144,10 +142,11 @@ static __always_inline void connect_succeeded(struct sock *sk, const struct atte
 			remember_own(sk, a);
 		return;
 	}
-	READ(s.family, sk->__sk_common.skc_family);
 	c = connection_open(&s, ROLE_CLIENT, 1);
-	if (c)
-		c->connect_ns = now - a->begin_ns;
+	if (!c)
+		return;
+	c->inode = a->inode;
+	c->connect_ns = now - a->begin_ns;
 }
 
 static __always_inline bool is_still_pending(s64 result)

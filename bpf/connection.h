@@ -53,12 +53,14 @@ static __always_inline struct connection *connection_open(const struct stream *s
 	u64 key = (u64)s->sk;
 	int zero = 0;
 	struct connection *c = blank_connections.lookup(&zero);
-	u16 local = 0, remote = 0;
+	u16 family = followed_family(s->sk), local = 0, remote = 0;
 
-	if (s->family != AF_UNIX_)
+	if (!family)
+		return 0;
+	if (family != AF_UNIX_)
 		read_ports(s->sk, &local, &remote);
 #ifdef FILTER_PORTS
-	if (s->family == AF_UNIX_ || !(port_wanted(local) || port_wanted(remote)))
+	if (family == AF_UNIX_ || !(port_wanted(local) || port_wanted(remote)))
 		return 0;
 #endif
 	if (!c || connections.update(&key, c)) {
@@ -69,18 +71,18 @@ static __always_inline struct connection *connection_open(const struct stream *s
 	if (!c)
 		return 0;
 	c->identity = random64();
-	c->inode = s->inode;
-	c->family = s->family;
+	c->inode = inode_of(s);
+	c->family = family;
 	c->local_port = local;
 	c->remote_port = remote;
 	c->netns = network_namespace(s->sk);
 	c->role = role;
 	c->role_known = role != ROLE_UNKNOWN;
 	c->born = born;
-	if (s->family == AF_UNIX_)
+	if (family == AF_UNIX_)
 		read_unix_path(s->sk, c->unix_path);
 	else
-		read_addresses(s->sk, s->family, c->local_address, c->remote_address);
+		read_addresses(s->sk, family, c->local_address, c->remote_address);
 	c->directions[INGRESS].state =
 		role == ROLE_CLIENT ? STATE_RESPONSE_START : STATE_REQUEST_START;
 	c->directions[EGRESS].state =
@@ -89,22 +91,20 @@ static __always_inline struct connection *connection_open(const struct stream *s
 		c->directions[INGRESS].phase = PHASE_HEAD;
 		c->directions[EGRESS].phase = PHASE_HEAD;
 	}
-	if (s->family != AF_UNIX_ && is_own_peer(c))
+	if (family != AF_UNIX_ && is_own_peer(c))
 		c->off = 1;
 	return c;
 }
 
-/* The connection of a socket; opened in mid-stream if it was not seen before. A socket's memory may
- * have been another's before: the inode number tells. */
+/* The connection of a socket; opened in mid-stream if it was not seen before. A TCP socket's end is always seen; a Unix
+ * socket's memory may have been another's before, which the inode number tells. */
 static __always_inline struct connection *connection_of(const struct stream *s)
 {
 	u64 key = (u64)s->sk;
 	struct connection *c = connections.lookup(&key);
 
-	if (c && (c->inode == s->inode || !c->inode)) {
-		c->inode = s->inode;
+	if (c && (c->family != AF_UNIX_ || c->inode == inode_of(s)))
 		return c;
-	}
 	return connection_open(s, ROLE_UNKNOWN, 0);
 }
 

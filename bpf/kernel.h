@@ -37,8 +37,6 @@
 #define SHUT_RD_ 0
 #define SHUTDOWN_MASK_ 3
 #define SS_CONNECTING_ 2
-#define S_IFMT_ 0170000
-#define S_IFSOCK_ 0140000
 
 enum tcp_states {
 	TCP_ESTABLISHED_ = 1,
@@ -68,14 +66,13 @@ enum tcp_states {
 #define SYS_ACCEPT4 288
 #define SYS_RECVMMSG 299
 #define SYS_SENDMMSG 307
-#define CALL_NUMBER(regs, to) READ(to, (regs)->orig_ax)
-#define CALL_ARGUMENTS(regs, a)            \
-	do {                               \
-		READ((a)[0], (regs)->di);  \
-		READ((a)[1], (regs)->si);  \
-		READ((a)[2], (regs)->dx);  \
-		READ((a)[3], (regs)->r10); \
-	} while (0)
+/* One read costs as much as eight bytes of it: r10 to orig_ax stand in a row. */
+struct call_registers {
+	u64 r10, r9, r8, ax, cx, dx, si, di, orig_ax;
+};
+#define FIRST_REGISTER(regs) (&(regs)->r10)
+#define CALL_NUMBER(r) ((r)->orig_ax)
+#define CALL_ARGUMENTS(r) {(r)->di, (r)->si, (r)->dx, (r)->r10}
 #elif defined(RINGSPAN_ARM64)
 #define SYS_READ 63
 #define SYS_WRITE 64
@@ -94,19 +91,14 @@ enum tcp_states {
 #define SYS_ACCEPT4 242
 #define SYS_RECVMMSG 243
 #define SYS_SENDMMSG 269
-#define CALL_NUMBER(regs, to)                    \
-	do {                                     \
-		s32 number = -1;                 \
-		READ(number, (regs)->syscallno); \
-		(to) = number;                   \
-	} while (0)
-#define CALL_ARGUMENTS(regs, a)                \
-	do {                                   \
-		READ((a)[0], (regs)->orig_x0); \
-		READ((a)[1], (regs)->regs[1]); \
-		READ((a)[2], (regs)->regs[2]); \
-		READ((a)[3], (regs)->regs[3]); \
-	} while (0)
+struct call_registers {
+	u64 x[31], sp, pc, pstate, orig_x0;
+	s32 syscallno;
+	u32 unused;
+};
+#define FIRST_REGISTER(regs) (&(regs)->regs[0])
+#define CALL_NUMBER(r) ((u64)(r)->syscallno)
+#define CALL_ARGUMENTS(r) {(r)->orig_x0, (r)->x[1], (r)->x[2], (r)->x[3]}
 #else
 #error "ringspan: no register layout for this architecture"
 #endif
@@ -153,30 +145,51 @@ static __always_inline int kind_of_call(u64 number)
 	return CALL_OTHER;
 }
 
+static __always_inline void read_registers(struct call_registers *r, struct pt_regs *regs)
+{
+	bpf_probe_read_kernel(r, sizeof(*r), FIRST_REGISTER(regs));
+}
+
+/* The running task. Where the kernel offers it typed (5.11 on), its members are plain loads, checked against BTF; a
+ * probe read is a call of 50 ns. FIELD and FIELD32 read a member of 64 or 32 bits. */
+#ifdef HAS_TASK_BTF
+#define LOAD(width, to, from, type, member)                                                        \
+	asm volatile("%0 = *(" width " *)(%1 + %2)"                                                \
+		     : "=r"(to)                                                                    \
+		     : "r"(from), "i"(__builtin_offsetof(type, member)))
+#define FIELD(to, from, type, member) LOAD("u64", to, from, type, member)
+#define FIELD32(to, from, type, member) LOAD("u32", to, from, type, member)
+#define CURRENT_TASK() ((void *)bpf_get_current_task_btf())
+#else
+#define FIELD(to, from, type, member)                                                              \
+	bpf_probe_read_kernel(&(to), sizeof(to), (void *)(from) + __builtin_offsetof(type, member))
+#define FIELD32(to, from, type, member)                                                            \
+	bpf_probe_read_kernel(&(to), 4, (void *)(from) + __builtin_offsetof(type, member))
+#define CURRENT_TASK() ((void *)bpf_get_current_task())
+#endif
+
 /* A 32-bit caller's numbers and layouts are others (TS_COMPAT on x86, TIF_32BIT on arm64). */
 static __always_inline bool is_32bit_caller(void)
 {
-	struct task_struct *task = (void *)bpf_get_current_task();
+	void *task = CURRENT_TASK();
+	u64 word = 0;
+
 #if defined(RINGSPAN_X86_64)
-	u32 status = 0;
-
-	READ(status, task->thread_info.status);
-	return status & 2;
+	FIELD32(word, task, struct task_struct, thread_info.status);
+	return word & 2;
 #else
-	u64 flags = 0;
-
-	READ(flags, task->thread_info.flags);
-	return flags & (1ULL << 22);
+	FIELD(word, task, struct task_struct, thread_info.flags);
+	return word & (1ULL << 22);
 #endif
 }
 
 /* Voluntary context switches of this thread: unchanged over a call, the call did not sleep. */
 static __always_inline u64 sleeps(void)
 {
-	struct task_struct *task = (void *)bpf_get_current_task();
+	void *task = CURRENT_TASK();
 	u64 count = 0;
 
-	READ(count, task->nvcsw);
+	FIELD(count, task, struct task_struct, nvcsw);
 	return count;
 }
 
@@ -195,60 +208,63 @@ static __always_inline bool is_last_reference(struct file *file)
 #endif
 }
 
+/* A stream socket, found by a file descriptor. */
 struct stream {
 	struct sock *sk;
-	u64 inode;
-	u16 family;
+	struct inode *inode;
 	u16 state; /* of struct socket: SS_CONNECTING_ ... */
 };
 
 static __always_inline struct file *file_of(u32 fd)
 {
-	struct task_struct *task = (void *)bpf_get_current_task();
-	struct files_struct *files = 0;
-	struct fdtable *table = 0;
-	struct file **slots = 0, *file = 0;
-	u32 max = 0;
+	void *task = CURRENT_TASK();
+	u64 files = 0, table = 0, slots = 0;
+	struct file *file = 0;
+	u64 max = 0;
 
-	READ(files, task->files);
-	READ(table, files->fdt);
-	READ(slots, table->fd);
-	READ(max, table->max_fds);
-	if (fd < max)
-		bpf_probe_read_kernel(&file, sizeof(file), slots + fd);
+	FIELD(files, task, struct task_struct, files);
+	if (!files)
+		return 0;
+	FIELD(table, files, struct files_struct, fdt);
+	if (!table)
+		return 0;
+	FIELD(slots, table, struct fdtable, fd);
+	FIELD32(max, table, struct fdtable, max_fds);
+	if (fd < (u32)max)
+		bpf_probe_read_kernel(&file, sizeof(file), (struct file **)slots + fd);
 	return file;
 }
 
-/* Find the TCP or Unix stream socket behind a file; false for every other file. */
-static __always_inline bool stream_of_file(struct file *file, struct stream *s)
-{
-	struct inode *inode = 0;
-	struct socket *socket = 0;
-	u64 number = 0;
-	u16 mode = 0, protocol = 0;
-	s16 type = 0;
-	s32 state = 0;
+#define OFFSET_IN_FILE(member) __builtin_offsetof(struct file, member)
+#define LOWER(a, b) ((a) < (b) ? (a) : (b))
+#define HIGHER(a, b) ((a) > (b) ? (a) : (b))
+#define FILE_FROM LOWER(OFFSET_IN_FILE(private_data), OFFSET_IN_FILE(f_inode))
+#define FILE_TO (8 + HIGHER(OFFSET_IN_FILE(private_data), OFFSET_IN_FILE(f_inode)))
+#define SOCKET_FROM __builtin_offsetof(struct socket, state)
+#define SOCKET_TO (8 + __builtin_offsetof(struct socket, sk))
+#define PART(words, from, struct_type, member)                                                     \
+	(*(u64 *)((char *)(words) + __builtin_offsetof(struct_type, member) - (from)))
 
-	READ(inode, file->f_inode);
-	READ(mode, inode->i_mode);
-	if ((mode & S_IFMT_) != S_IFSOCK_)
+/* Find the stream socket behind a file; false for every other file. That what private_data points to is a socket, its
+ * pointer back to the file tells, in one read. Whether it is TCP or Unix, followed_family says. */
+static __always_inline bool stream_of_file(struct file *from, struct stream *s)
+{
+	u64 file[(FILE_TO - FILE_FROM) / 8] = {}, socket[(SOCKET_TO - SOCKET_FROM + 7) / 8] = {};
+	u64 private;
+
+	bpf_probe_read_kernel(file, FILE_TO - FILE_FROM, (char *)from + FILE_FROM);
+	private = PART(file, FILE_FROM, struct file, private_data);
+	if (!private)
 		return false;
-	READ(socket, file->private_data);
-	READ(type, socket->type);
-	READ(s->sk, socket->sk);
-	if (type != SOCK_STREAM_ || !s->sk)
+	bpf_probe_read_kernel(socket, SOCKET_TO - SOCKET_FROM, (char *)private + SOCKET_FROM);
+	if (PART(socket, SOCKET_FROM, struct socket, file) != (u64)from)
 		return false;
-	READ(s->family, s->sk->__sk_common.skc_family);
-	if (s->family != AF_UNIX_) {
-		READ(protocol, s->sk->sk_protocol);
-		if ((s->family != AF_INET_ && s->family != AF_INET6_) || protocol != IPPROTO_TCP_)
-			return false;
-	}
-	READ(number, inode->i_ino);
-	READ(state, socket->state);
-	s->inode = number;
-	s->state = state;
-	return true;
+	if (*(u16 *)((char *)socket + __builtin_offsetof(struct socket, type) - SOCKET_FROM) != SOCK_STREAM_)
+		return false;
+	s->inode = (void *)PART(file, FILE_FROM, struct file, f_inode);
+	s->state = *(u32 *)((char *)socket + __builtin_offsetof(struct socket, state) - SOCKET_FROM);
+	s->sk = (void *)PART(socket, SOCKET_FROM, struct socket, sk);
+	return s->sk != 0;
 }
 
 static __always_inline bool stream_of(u32 fd, struct stream *s)
@@ -256,6 +272,27 @@ static __always_inline bool stream_of(u32 fd, struct stream *s)
 	struct file *file = file_of(fd);
 
 	return file && stream_of_file(file, s);
+}
+
+static __always_inline u64 inode_of(const struct stream *s)
+{
+	u64 number = 0;
+
+	if (s->inode)
+		READ(number, s->inode->i_ino);
+	return number;
+}
+
+/* The family of a socket that is followed: TCP or a Unix stream; 0 for any other. */
+static __always_inline u16 followed_family(struct sock *sk)
+{
+	u16 family = 0, protocol = 0;
+
+	READ(family, sk->__sk_common.skc_family);
+	if (family == AF_UNIX_)
+		return family;
+	READ(protocol, sk->sk_protocol);
+	return (family == AF_INET_ || family == AF_INET6_) && protocol == IPPROTO_TCP_ ? family : 0;
 }
 
 static __always_inline u16 host16(u16 x)

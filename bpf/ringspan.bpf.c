@@ -21,8 +21,16 @@ int on_sys_enter(struct bpf_raw_tracepoint_args *ctx)
 
 	if (kind == CALL_CLOSE || kind == CALL_SHUTDOWN)
 		programs.call(ctx, PROGRAM_CLOSE);
-	else if (kind == CALL_SEND || kind == CALL_SPLICE || kind == CALL_CONNECT)
+	else if (kind == CALL_CONNECT)
+		programs.call(ctx, PROGRAM_CONNECT);
+	else if (kind == CALL_SEND || kind == CALL_SPLICE)
 		enter_call((void *)ctx->args[0], ctx->args[1], kind);
+	return 0;
+}
+
+int on_connect(struct bpf_raw_tracepoint_args *ctx)
+{
+	enter_call((void *)ctx->args[0], ctx->args[1], CALL_CONNECT);
 	return 0;
 }
 
@@ -34,14 +42,16 @@ int on_close(struct bpf_raw_tracepoint_args *ctx)
 
 int on_sys_exit(struct bpf_raw_tracepoint_args *ctx)
 {
-	u64 number = 0;
+	struct call_registers r = {};
+	u64 number;
 	int kind;
 
-	CALL_NUMBER((struct pt_regs *)ctx->args[0], number);
+	read_registers(&r, (void *)ctx->args[0]);
+	number = CALL_NUMBER(&r);
 	kind = kind_of_call(number);
 	if (kind == CALL_OTHER || kind == CALL_CLOSE || kind == CALL_SHUTDOWN)
 		return 0;
-	if (exit_call((void *)ctx->args[0], number, kind, ctx->args[1]))
+	if (exit_call(&r, number, kind, ctx->args[1]))
 		programs.call(ctx, PROGRAM_LAY_OUT);
 	return 0;
 }

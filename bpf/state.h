@@ -132,7 +132,7 @@ struct call {
 	u64 begin_ns;
 	u64 sleeps;
 	u64 sk;
-	u64 inode;
+	u64 identity; /* of the connection */
 	u64 number;
 	u64 arguments[4];
 	u64 helped; /* bytes that a reader has already followed for this writer */

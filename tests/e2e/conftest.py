@@ -70,7 +70,7 @@ def tracer(ports: Ports) -> Iterator[Tracer]:
 
 
 @pytest.fixture(scope="session")
-def own_tracer() -> Iterator[Tracer]:
-    """Sees all that the process of the tests does, Unix sockets too."""
+def unix_tracer() -> Iterator[Tracer]:
+    """Sees all that the process of the tests does, Unix sockets too, which have no port to ask for."""
     with trace("--pid", str(os.getpid())) as running:
         yield running

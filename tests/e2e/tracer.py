@@ -79,6 +79,10 @@ class Tracer:
         time.sleep(SETTLE_SECONDS)
         return self._matching(where)
 
+    def all_rows(self) -> list[Row]:
+        """All rows that came so far."""
+        return list(self._rows)
+
     def stdout(self) -> str:
         """All that was printed so far."""
         return "".join(self._lines)
@@ -102,7 +106,7 @@ class Tracer:
         self._process.wait()
 
     def _matching(self, where: Callable[[Row], bool]) -> list[Row]:
-        return [row for row in list(self._rows) if where(row)]
+        return [row for row in self.all_rows() if where(row)]
 
     def _follow(self, stream: IO[str] | None, take: Callable[[str], None]) -> threading.Thread:
         def read() -> None:

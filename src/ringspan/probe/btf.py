@@ -10,6 +10,7 @@ import ctypes as ct
 import os
 import re
 from pathlib import Path
+from typing import NamedTuple
 
 from ringspan.errors import CannotTrace
 
@@ -22,7 +23,8 @@ TYPEDEFS = (
     "u8 u16 u32 u64 s8 s16 s32 s64 __u8 __u16 __u32 __u64 __s8 __s16 __s32 __s64 __be16 __be32 "
     "size_t bool pid_t __wsum __sum16"
 ).split()
-KIND_STRUCT, KIND_TYPEDEF = 4, 8  # enum in include/uapi/linux/btf.h
+KIND_STRUCT, KIND_TYPEDEF, KIND_FUNC = 4, 8, 12  # enum in include/uapi/linux/btf.h
+FUNCTIONS = {"bpf_get_current_task_btf": "HAS_TASK_BTF"}  # helpers that not every kernel has, and their flags
 
 # Headers that BCC's own prelude includes by name: what they would define is in vmlinux.h already.
 EMPTY_HEADERS = (
@@ -52,8 +54,15 @@ def load_libbpf() -> ct.CDLL:
         raise CannotTrace("libbpf.so.1 cannot be loaded", "install libbpf1 (it comes with python3-bpfcc)") from error
 
 
-def dump_types() -> bytes:
-    """Print the structs a tracer reads, with all they contain, as C; raises CannotTrace without BTF."""
+class KernelTypes(NamedTuple):
+    """What BTF tells: the structs a tracer reads, as C, and what differs between kernels, as -D flags."""
+
+    text: bytes
+    flags: list[str]
+
+
+def read_types() -> KernelTypes:
+    """Read the running kernel's types and features; raises CannotTrace without BTF."""
     bpf, libc = load_libbpf(), ct.CDLL(None)
     bpf.btf__load_vmlinux_btf.restype = bpf.btf_dump__new.restype = ct.c_void_p
     bpf.btf__find_by_name_kind.argtypes = [ct.c_void_p, ct.c_char_p, ct.c_uint32]
@@ -78,14 +87,13 @@ def dump_types() -> bytes:
             type_id = bpf.btf__find_by_name_kind(btf, name.encode(), kind)
             if type_id > 0:
                 bpf.btf_dump__dump_type(dump, type_id)
+    flags = [f"-D{flag}" for name, flag in FUNCTIONS.items() if bpf.btf__find_by_name_kind(btf, name.encode(), KIND_FUNC) > 0]
     bpf.btf_dump__free(dump)
     bpf.btf__free(btf)
-    return b"".join(out)
-
-
-def feature_flags(types: bytes) -> list[str]:
-    """Name what differs between kernels, tested on the types themselves, as -D flags."""
-    return ["-DHAS_FILE_REF"] if re.search(rb"\bf_ref;", types) else []
+    text = b"".join(out)
+    if re.search(rb"\bf_ref;", text):
+        flags.append("-DHAS_FILE_REF")
+    return KernelTypes(text, flags)
 
 
 def write_tree(root: Path, types: bytes) -> None:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 # The tail-called ones in the order of `enum program` in bpf/maps.h; the rest with their tracepoints. A connection must not be
 # seen to move bytes before its closing can be seen, hence the order.
-TAIL_CALLED = ["on_lay_out", "on_follow", "on_settle", "on_close", "on_connection_state"]
+TAIL_CALLED = ["on_lay_out", "on_follow", "on_settle", "on_close", "on_connection_state", "on_connect"]
 ATTACHED = {
     "tcp_destroy_sock": "on_destroy",
     "inet_sock_set_state": "on_set_state",
@@ -62,11 +62,11 @@ def import_bcc() -> Any:
 
 def compile_program(bcc: Any, settings: ProbeSettings) -> Any:
     """Compile against the running kernel's own types; raises CannotTrace with the compiler's words."""
-    types = btf.dump_types()
+    types = btf.read_types()
     with tempfile.TemporaryDirectory(prefix="ringspan-") as tree, captured_stderr() as errors:
-        btf.write_tree(Path(tree), types)
+        btf.write_tree(Path(tree), types.text)
         os.environ["BCC_KERNEL_SOURCE"] = tree
-        flags = [*settings.flags(os.sysconf("SC_PAGESIZE")), *btf.feature_flags(types), "-Wno-everything"]
+        flags = [*settings.flags(os.sysconf("SC_PAGESIZE")), *types.flags, "-Wno-everything"]
         try:
             return bcc.BPF(text=assemble(), cflags=flags)
         except Exception as error:
