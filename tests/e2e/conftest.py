@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import random
-import socket
+import sys
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from .tracer import Tracer, for_ports, trace
-
-PORTS = 400
-FIRST_PORTS = range(12000, 19000, 500)  # below those that outgoing connections get; five digits each
+from .stage import Ports, Stage
+from .tracer import for_ports, trace
 
 
 def missing() -> str:
@@ -36,41 +32,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason=reason))
 
 
-def is_free(port: int) -> bool:
-    for family, address in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
-        with socket.socket(family) as probe, suppress(OSError):
-            probe.bind((address, port))
-            continue
-        return False
-    return True
-
-
-class Ports:
-    """Hands out each port once, so that no case sees the rows of another."""
-
-    def __init__(self) -> None:
-        first = random.choice(FIRST_PORTS)
-        self.all = list(range(first, first + PORTS))
-        self._left = iter(self.all)
-
-    def take(self) -> int:
-        return next(port for port in self._left if is_free(port))
-
-
 @pytest.fixture(scope="session")
-def ports() -> Ports:
-    return Ports()
-
-
-@pytest.fixture(scope="session")
-def tracer(ports: Ports) -> Iterator[Tracer]:
-    """Sees all of the ports, and nothing else."""
-    with trace(*for_ports(ports.all)) as running:
-        yield running
-
-
-@pytest.fixture(scope="session")
-def unix_tracer() -> Iterator[Tracer]:
-    """Sees all that the process of the tests does, Unix sockets too, which have no port to ask for."""
-    with trace("--pid", str(os.getpid())) as running:
-        yield running
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    """Two tracers: one sees the stage's ports and nothing else; the other all of this program's, for Unix sockets have no port."""
+    ports = Ports()
+    with trace(*for_ports(ports.all)) as tcp, trace("--exe", os.path.realpath(sys.executable)) as unix:
+        yield Stage(tcp, unix, ports, tmp_path_factory.mktemp("sockets"))

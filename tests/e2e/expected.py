@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from .raw import Place
-from .tracer import Row, Tracer
+from .tracer import Row
 
 KNOWN_METHODS = "GET HEAD POST PUT DELETE CONNECT OPTIONS TRACE PATCH".split()
 
@@ -78,16 +78,16 @@ def failed_connect(error: str) -> Seen:
 
 
 def seen(row: Row) -> Seen:
-    """Reduce a row; the path is without query and authority."""
+    """Reduce a row; the path is without query and authority, and empty where the target is an authority (CONNECT)."""
     attributes = row["attributes"]
-    is_request = "http.request.method" in attributes
+    method = attributes.get("http.request.method")
     target = attributes["url.path"] if "url.path" in attributes else urlsplit(attributes.get("url.full", "")).path
     return Seen(
         kind=row["kind"],
         name=row["name"],
-        method=attributes.get("http.request.method"),
+        method=method,
         method_original=attributes.get("http.request.method_original"),
-        path=target if is_request else "",
+        path=target if method not in (None, "CONNECT") else "",
         status=attributes.get("http.response.status_code"),
         sent=row["request_body_bytes"] or 0,
         got=row["response_body_bytes"] or 0,
@@ -152,15 +152,12 @@ def at_port(port: int) -> Callable[[Row], bool]:
 
 
 def at_path(path: str) -> Callable[[Row], bool]:
-    return lambda row: row["attributes"].get("server.address") == path
+    """The path is visible as the peer's address, or as the server's where no Host names it."""
+    return lambda row: path in (row["attributes"].get("server.address"), row["attributes"].get("network.peer.address"))
 
 
 def at(place: Place) -> Callable[[Row], bool]:
     return at_path(place.path) if place.path else at_port(place.port)
-
-
-def rows_at(tracer: Tracer, place: Place, expect: int) -> list[Row]:
-    return tracer.rows(expect, where=at(place))
 
 
 def one_of(rows: Iterable[Row], kind: str) -> Row:

@@ -6,20 +6,19 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Protocol
 
 import pytest
 
-from .conftest import Ports
-from .expected import Seen, assert_seen, at
-from .raw import Place
-from .tracer import SETTLE_SECONDS, Row, Tracer
+from .expected import Exchange, Seen, assert_seen, at
+from .raw import Place, Talk, play
+from .stage import Stage
+from .tracer import SETTLE_SECONDS, Row
 
 LATE_SECONDS = 3.0
 
 
-class Case(Protocol):
+class Playable(Protocol):
     """What a table holds."""
 
     name: str
@@ -31,11 +30,33 @@ class Case(Protocol):
     def wanted(self) -> list[Seen]: ...
 
 
+@dataclass(frozen=True)
+class Case:
+    """Connections to one server, and the exchanges that they hold."""
+
+    name: str
+    talks: tuple[Talk, ...]
+    rows: tuple[Exchange, ...] = (Exchange(got=5),)
+    family: str = "v4"
+    slow: bool = False
+
+    def play(self, place: Place) -> None:
+        play(place, self.talks)
+
+    def wanted(self) -> list[Seen]:
+        return [row for exchange in self.rows for row in exchange.seen()]
+
+
+def case(name: str, talk: Talk, *rows: Exchange, family: str = "v4") -> Case:
+    """One connection; without rows, one GET that is answered by five bytes."""
+    return Case(name, (talk,), rows or (Exchange(got=5),), family)
+
+
 @dataclass
 class Outcome:
     """Where a case was played, and what went wrong with the playing itself."""
 
-    case: Case
+    case: Playable
     place: Place
     errors: list[BaseException] = field(default_factory=list)
 
@@ -45,30 +66,24 @@ class Outcome:
         except BaseException as error:
             self.errors.append(error)
 
-    def rows(self, tracer: Tracer) -> list[Row]:
-        return [row for row in tracer.all_rows() if at(self.place)(row)]
+    def rows(self, stage: Stage) -> list[Row]:
+        return [row for row in stage.tracer_of(self.place).all_rows() if at(self.place)(row)]
 
-    def check(self, tracer: Tracer) -> None:
+    def check(self, stage: Stage) -> None:
         if self.errors:
             raise self.errors[0]
-        assert_seen(self.rows(tracer), self.case.wanted())
+        assert_seen(self.rows(stage), self.case.wanted())
 
 
-def selected(request: pytest.FixtureRequest) -> list[Case]:
+def selected(request: pytest.FixtureRequest) -> list[Playable]:
     """The cases of this module that this run is to test."""
     items = [item for item in request.session.items if isinstance(item, pytest.Function) and item.module is request.module]
     return [item.callspec.params["case"] for item in items if "case" in getattr(item, "callspec", item).__dict__.get("params", {})]
 
 
-def place_for(case: Case, ports: Ports, folder: Path) -> Place:
-    if case.family == "unix":
-        return Place("unix", 10000, str(folder / f"{abs(hash(case.name)) % 10**8}.sock"))
-    return Place(case.family, ports.take())
-
-
-def play_all(cases: Sequence[Case], tracers: dict[str, Tracer], ports: Ports, folder: Path) -> dict[str, Outcome]:
+def play_all(cases: Sequence[Playable], stage: Stage) -> dict[str, Outcome]:
     """Plays the slow ones beside the others; then waits until the rows are there."""
-    outcomes = {case.name: Outcome(case, place_for(case, ports, folder)) for case in cases}
+    outcomes = {case.name: Outcome(case, stage.place(case.family)) for case in cases}
     threads = [threading.Thread(target=one.play, daemon=True) for one in outcomes.values() if one.case.slow]
     for thread in threads:
         thread.start()
@@ -77,14 +92,14 @@ def play_all(cases: Sequence[Case], tracers: dict[str, Tracer], ports: Ports, fo
             one.play()
     for thread in threads:
         thread.join()
-    await_rows(list(outcomes.values()), tracers)
+    await_rows(list(outcomes.values()), stage)
     return outcomes
 
 
-def await_rows(outcomes: Sequence[Outcome], tracers: dict[str, Tracer]) -> None:
+def await_rows(outcomes: Sequence[Outcome], stage: Stage) -> None:
     end = time.monotonic() + LATE_SECONDS
     while time.monotonic() < end:
-        if all(len(one.rows(tracers[one.case.family])) >= len(one.case.wanted()) for one in outcomes):
+        if all(len(one.rows(stage)) >= len(one.case.wanted()) for one in outcomes):
             break
         time.sleep(0.1)
     time.sleep(SETTLE_SECONDS)

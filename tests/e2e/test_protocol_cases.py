@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import pytest
 
-from .conftest import Ports
-from .expected import Exchange, Seen
+from .expected import Exchange
 from .messages import (
     CHUNKED,
-    HOST,
     NO_BODY,
     OK,
     bytewise,
@@ -25,43 +21,20 @@ from .messages import (
     until_close,
 )
 from .raw import (
-    Place,
     Talk,
     close,
     duplicate,
     half_close,
     handed_over,
     in_child,
-    play,
     recv,
     recv_end,
     send,
 )
-from .table import Outcome, play_all, selected
-from .tracer import Tracer
+from .stage import Stage
+from .table import Case, Outcome, case, play_all, selected
 
 pytestmark = pytest.mark.root
-
-
-@dataclass(frozen=True)
-class Case:
-    """Connections to one server, and the exchanges that they hold."""
-
-    name: str
-    talks: tuple[Talk, ...]
-    rows: tuple[Exchange, ...] = (Exchange(got=5),)
-    family: str = "v4"
-    slow: bool = False
-
-    def play(self, place: Place) -> None:
-        play(place, self.talks)
-
-    def wanted(self) -> list[Seen]:
-        return [row for exchange in self.rows for row in exchange.seen()]
-
-
-def case(name: str, talk: Talk, *rows: Exchange, family: str = "v4") -> Case:
-    return Case(name, (talk,), rows or (Exchange(got=5),), family)
 
 
 GET = request()
@@ -80,6 +53,9 @@ TUNNELLED = b"\x81\x05GET / HTTP/1.1\r\nHost: inside\r\n\r\n"
 CONNECT = b"CONNECT 127.0.0.1:@PORT HTTP/1.1\r\nHost: 127.0.0.1:@PORT\r\n\r\n"
 ABSOLUTE = b"GET http://127.0.0.1:@PORT/abs/path?q=1 HTTP/1.1\r\nHost: 127.0.0.1:@PORT\r\n\r\n"
 EXPECTING = request("PUT /up", "Expect: 100-continue", "Content-Length: 8")
+PROCESSING = b"HTTP/1.1 102 Processing\r\n\r\n"
+EARLY_HINTS = b"HTTP/1.1 103 Early Hints\r\nLink: </style>\r\n\r\n"
+CHUNKED_OK = response("200 OK", CHUNKED, sized=False) + chunked(b"abc", b"de")
 V6_GET = request(host=b"[::1]:@PORT")
 UNIX_GET = request("GET /over/unix?x=1", host=b"localhost")
 
@@ -144,8 +120,8 @@ INTERIM = [
     case("103 early hints", turns([(GET, response("103 Early Hints", "Link: </x>", sized=False) + OK), (GET, OK)]),
          Exchange(got=5), Exchange(got=5)),
     case("102, 103 and 200 apart",
-         Talk([send(GET), recv(75), recv(len(OK))],
-              [recv(len(GET)), send(b"HTTP/1.1 102 Processing\r\n\r\n"), send(b"HTTP/1.1 103 Early Hints\r\nLink: </style>\r\n\r\n"), send(OK)]),
+         Talk([send(GET), recv(len(PROCESSING)), recv(len(EARLY_HINTS)), recv(len(OK))],
+              [recv(len(GET)), send(PROCESSING), send(EARLY_HINTS), send(OK)]),
          Exchange(got=5)),
     case("101, then frames that look like HTTP",
          Talk([send(request("GET /ws", "Upgrade: websocket")), recv(len(WEBSOCKET)), send(TUNNELLED), recv(len(OK))],
@@ -177,7 +153,7 @@ SPLITS = [
     Case("request head split at every byte", tuple(split_request(POST, at) for at in range(1, len(POST))), (len(POST) - 1) * (POSTED,)),
     Case("response split at every byte", tuple(split_response(OK, at) for at in range(1, len(OK))), (len(OK) - 1) * (Exchange(got=5),)),
     Case("chunked response split at every byte",
-         tuple(split_response(response("200 OK", CHUNKED, sized=False) + chunked(b"abc", b"de"), at) for at in range(1, 70)), 69 * (Exchange(got=5),)),
+         tuple(split_response(CHUNKED_OK, at) for at in range(1, len(CHUNKED_OK))), (len(CHUNKED_OK) - 1) * (Exchange(got=5),)),
     case("request a byte per send", Talk([send(*bytewise(POST)), recv(len(OK))], [recv(len(POST), 1), send(OK)]), POSTED),
     case("response a byte per send", Talk([send(GET), recv(len(OK), 1)], [recv(len(GET)), send(*bytewise(OK))])),
     case("request a byte per send, received whole", Talk([send(*bytewise(POST)), recv(len(OK))], [recv(len(POST)), send(OK)]), POSTED),
@@ -266,7 +242,7 @@ DESCRIPTORS = [
          Talk([send(GET), recv(len(OK)), send(POST), recv(len(OK))], [recv(len(GET)), send(OK), handed_over(recv(len(POST)), send(OK))]), Exchange(got=5), POSTED),
     Case("descriptor numbers used again", 20 * (swap(GET),), 20 * (Exchange(got=5),)),
     Case("descriptor number used again after half a request",
-         (Talk([send(b"GET /half HT")], [recv(12), recv_end]), swap(GET), Talk([send(b"POST /half HTTP/1.1\r\nContent-Le")], [recv(31), close]), swap(POST)),
+         (Talk([send(b"GET /half HT")], [recv(12), recv_end]), swap(GET), Talk([send(b"POST /half HTTP/1.1\r\nContent-Le")], [recv(31), recv_end]), swap(POST)),
          (Exchange(got=5), Exchange("POST", "/half", None, error=("client_closed", "client_closed")), POSTED)),
 ]  # fmt: skip
 
@@ -309,16 +285,13 @@ CASES = [*FRAMING, *STATUSES, *INTERIM, *TARGETS, *SPLITS, *HEADS, *PIPELINES, *
 
 
 @pytest.fixture(scope="module")
-def played(
-    request: pytest.FixtureRequest, tracer: Tracer, unix_tracer: Tracer, ports: Ports, tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, Outcome]:
-    tracers = {"v4": tracer, "v6": tracer, "unix": unix_tracer}
-    return play_all(selected(request), tracers, ports, tmp_path_factory.mktemp("sockets"))
+def outcomes(request: pytest.FixtureRequest, stage: Stage) -> dict[str, Outcome]:
+    return play_all(selected(request), stage)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_case(case: Case, played: dict[str, Outcome], tracer: Tracer, unix_tracer: Tracer) -> None:
-    played[case.name].check(unix_tracer if case.family == "unix" else tracer)
+def test_case(case: Case, outcomes: dict[str, Outcome], stage: Stage) -> None:
+    outcomes[case.name].check(stage)
 
 
 def test_names_of_cases_are_distinct() -> None:

@@ -92,7 +92,10 @@ def _compile(command: list[str], target: Path) -> None:
         built = Path(folder) / target.name
         include = ["-I", folder, "-I", str(C_FOLDER), "-I", str(bpf_folder())]
         done = subprocess.run(
-            [*command, *include, str(C_FOLDER / "harness.c"), "-o", str(built)], capture_output=True, text=True, check=False
+            [*command, *include, str(C_FOLDER / "harness.c"), "-o", str(built)],
+            capture_output=True,
+            text=True,
+            check=False,
         )
         if done.returncode:
             pytest.fail(f"bpf/ does not build for user space:\n{done.stderr}", pytrace=False)
@@ -153,9 +156,10 @@ class Connection:
 
     def records(self) -> np.ndarray[Any, np.dtype[Any]]:
         """Return what was emitted so far."""
-        buffer = ctypes.create_string_buffer(contract.RECORD.itemsize * RECORDS_MAX)
-        number = self._c.harness_records(buffer, RECORDS_MAX)
-        return np.frombuffer(buffer.raw[: number * contract.RECORD.itemsize], contract.RECORD)
+        number = self._c.harness_recorded()
+        buffer = ctypes.create_string_buffer(number * contract.RECORD.itemsize or 1)
+        self._c.harness_records(buffer, number)
+        return np.frombuffer(buffer, contract.RECORD, number)
 
     def counters(self) -> dict[str, int]:
         """Return the counters that are not zero, by their C names without COUNTER_, in lower case."""

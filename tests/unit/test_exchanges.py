@@ -51,7 +51,7 @@ class Player:
         return max(now for at, now in self.begun if at <= offset)
 
 
-def described(record: np.void, status_only: bool = False) -> dict[str, Any]:
+def described(record: np.void) -> dict[str, Any]:
     """Describe a record as cases.exchange does."""
     names = [name for name in cases.exchange() if name not in TEXTS]
     return {name: text(record, name) for name in TEXTS} | {name: int(record[name]) for name in names}
@@ -68,7 +68,11 @@ def byte_by_byte(step: Step) -> list[Step]:
     data = step.data
     if len(data) <= 20_000:
         return [step._replace(data=data[i : i + 1]) for i in range(len(data))] or [step]
-    parts = [data[i : i + 1] for i in range(500)] + [data[500:-500]] + [data[i : i + 1] for i in range(len(data) - 500, len(data))]
+    parts = (
+        [data[i : i + 1] for i in range(500)]
+        + [data[500:-500]]
+        + [data[i : i + 1] for i in range(len(data) - 500, len(data))]
+    )
     return [step._replace(data=part) for part in parts]
 
 
@@ -86,9 +90,11 @@ def check(case: Case, player: Player) -> None:
     assert connection.off == case.off
     for record in found:
         at = int(record["tcp_seq"])
-        assert player.requested[at:].startswith(text(record, "method") + b" ")
+        assert player.requested[at:].startswith(text(record, "method"))
         assert record["start_ktime_ns"] == player.start_of(at)
-        assert record["start_ktime_ns"] <= record["first_byte_ktime_ns"] <= record["end_ktime_ns"] or not record["status"]
+        assert (
+            record["start_ktime_ns"] <= record["first_byte_ktime_ns"] <= record["end_ktime_ns"] or not record["status"]
+        )
         assert record["role"] == (SERVER if player.side == cases.SERVER_SIDE else CLIENT)
     connection.end(CLOSE)
     assert len(connection.records()) == len(found)
@@ -101,7 +107,12 @@ def check(case: Case, player: Player) -> None:
 
 def variants() -> list[Any]:
     return [
-        pytest.param(case, side, id=f"{case.name}-{side}", marks=[pytest.mark.xfail(strict=True, reason=case.wrong)] * bool(case.wrong))
+        pytest.param(
+            case,
+            side,
+            id=f"{case.name}-{side}",
+            marks=[pytest.mark.xfail(strict=True, reason=case.wrong)] * bool(case.wrong),
+        )
         for case in cases.CASES
         for side in case.sides
     ]
