@@ -118,7 +118,8 @@ struct record {
 	u8 failure;
 	u8 family;
 	u8 http_minor;
-	u8 _pad[7];
+	u8 judged; /* --exe: this executable was known to be asked for */
+	u8 _pad[6];
 	char local_address[16];
 	char remote_address[16];
 };

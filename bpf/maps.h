@@ -70,15 +70,6 @@ static __always_inline void exchange_drop(struct exchange_key *key)
 	exchanges.delete(key);
 }
 
-static __always_inline void fill_caller(struct record *r)
-{
-	u64 pid_tgid = bpf_get_current_pid_tgid();
-
-	r->tgid = pid_tgid >> 32;
-	r->tid = pid_tgid;
-	bpf_get_current_comm(r->comm, sizeof(r->comm));
-}
-
 static __always_inline u64 random64(void)
 {
 	return (u64)bpf_get_prandom_u32() << 32 | bpf_get_prandom_u32();
@@ -126,9 +117,13 @@ static __always_inline bool is_own_process(void)
 	return bpf_get_current_pid_tgid() >> 32 == OWN_TGID;
 }
 
-/* An executable not judged yet passes: user space, which can read its path, judges it and its
- * records. */
-static __always_inline bool executable_wanted(void)
+enum verdict {
+	VERDICT_NONE = 0,
+	VERDICT_UNWANTED,
+	VERDICT_WANTED,
+};
+
+static __always_inline u8 judge_executable(void)
 {
 #ifdef FILTER_EXECUTABLES
 	struct task_struct *task = (void *)bpf_get_current_task();
@@ -137,19 +132,35 @@ static __always_inline bool executable_wanted(void)
 	struct file *file = 0;
 	struct inode *inode = 0;
 	struct super_block *super = 0;
+	u32 device = 0;
 	u8 *verdict;
 
 	READ(mm, task->mm);
-	READ(file, mm->exe_file);
+	/* By offset: of a member of an anonymous struct, BCC's rewriter takes the wrong address. */
+	bpf_probe_read_kernel(&file, sizeof(file),
+			      (char *)mm + __builtin_offsetof(struct mm_struct, exe_file));
 	READ(inode, file->f_inode);
 	READ(key.inode, inode->i_ino);
 	READ(super, inode->i_sb);
-	READ(key.device, super->s_dev);
+	READ(device, super->s_dev);
+	key.device = device;
 	verdict = judged_executables.lookup(&key);
-	return !verdict || *verdict;
+	if (!verdict)
+		return VERDICT_NONE;
+	return *verdict ? VERDICT_WANTED : VERDICT_UNWANTED;
 #else
-	return true;
+	return VERDICT_WANTED;
 #endif
+}
+
+static __always_inline void fill_caller(struct record *r)
+{
+	u64 pid_tgid = bpf_get_current_pid_tgid();
+
+	r->tgid = pid_tgid >> 32;
+	r->tid = pid_tgid;
+	r->judged = judge_executable() == VERDICT_WANTED;
+	bpf_get_current_comm(r->comm, sizeof(r->comm));
 }
 
 static __always_inline bool process_wanted(void)
@@ -162,5 +173,6 @@ static __always_inline bool process_wanted(void)
 	if (!wanted_pids.lookup(&tgid))
 		return false;
 #endif
-	return executable_wanted();
+	/* One not judged yet passes: user space, which can read its path, judges it and its records. */
+	return judge_executable() != VERDICT_UNWANTED;
 }

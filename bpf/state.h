@@ -195,7 +195,8 @@ struct attempt {
 	u32 netns;
 	char address[16];
 	u8 own;
-	u8 _pad[3];
+	u8 judged;
+	u8 _pad[2];
 	char comm[16];
 	char unix_path[UNIX_PATH_MAX];
 	u32 _pad_path;

@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import sys
-import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -45,17 +44,20 @@ def notify_ready() -> None:
 
 
 class Stop:
-    """The first SIGINT or SIGTERM asks for an orderly end, a second one ends at once."""
+    """The first SIGINT or SIGTERM asks for an orderly end, a second one ends at once.
+
+    A plain flag, looked at every LOOK_S: an Event's lock can deadlock with a handler that runs on the same thread.
+    """
 
     def __init__(self) -> None:
-        self.asked = threading.Event()
+        self.asked = False
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._handle)
 
     def _handle(self, number: int, _frame: Any) -> None:
-        if self.asked.is_set():
+        if self.asked:
             os._exit(128 + number)
-        self.asked.set()
+        self.asked = True
 
 
 class Tracer:
@@ -86,8 +88,8 @@ class Tracer:
         end = now + settings.duration if settings.duration else float("inf")
         next_show, next_sweep = now + settings.interval, now + 1
         try:
-            while not stop.asked.is_set() and now < end:
-                stop.asked.wait(min(LOOK_S, max(0.0, end - now)))
+            while not stop.asked and now < end:
+                time.sleep(min(LOOK_S, max(0.0, end - now)))
                 now = time.monotonic()
                 self._take(self._ring.drain(), now)
                 if now >= next_sweep:
@@ -133,8 +135,9 @@ class Tracer:
     def _judged(self, batch: np.ndarray[Any, np.dtype[Any]]) -> np.ndarray[Any, np.dtype[Any]]:
         """Take out records of executables that the kernel had not been told about when they passed."""
         judge, fd = self._executables, self._probe.maps["judged_executables"]
-        verdicts = {int(tgid): judge.judge_process(int(tgid), fd) for tgid in np.unique(batch["tgid"])} if judge else {}
-        kept = np.array([verdicts[int(tgid)] for tgid in batch["tgid"]], bool)
+        kept = batch["judged"] != 0
+        if judge:
+            kept |= [bool(ok) or judge.judge_process(int(t), fd) for ok, t in zip(kept, batch["tgid"], strict=True)]
         connects = batch["kind"] == contract.number("RECORD_CONNECT_FAILURE")
         self._filtered["connects"] += int((~kept & connects).sum())
         self._filtered["exchanges"] += int((~kept & ~connects).sum())

@@ -33,8 +33,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+def ports() -> Ports:
+    return Ports()
+
+
+@pytest.fixture(scope="session")
+def stage(ports: Ports, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     """Two tracers: one sees the stage's ports and nothing else; the other all of this program's, for Unix sockets have no port."""
-    ports = Ports()
     with trace(*for_ports(ports.all)) as tcp, trace("--exe", os.path.realpath(sys.executable)) as unix:
         yield Stage(tcp, unix, ports, tmp_path_factory.mktemp("sockets"))

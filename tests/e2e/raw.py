@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes as ct
 import os
 import select
+import signal
 import socket
 import struct
 import tempfile
@@ -327,7 +328,15 @@ def _in_fork(peer: Peer, work: Callable[[], None]) -> int:
 
 
 def _await_child(pid: int) -> None:
-    _expect(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), 0)
+    """It ends well, or was killed as its script says."""
+    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    if status not in (0, -signal.SIGKILL):
+        raise ScriptFailed(f"a child ended with {status}")
+
+
+def die(_peer: Peer) -> None:
+    """Has this process killed: for a child's script."""
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def in_child(*steps: Step) -> Step:

@@ -471,7 +471,8 @@ FRAMING = (
         "names in odd case",
         (
             rq(
-                b"POST / HTTP/1.1\r\nhOST: a\r\nuser-AGENT: u\r\nTraceParent: p\r\nTRACESTATE: s\r\ncONTENT-lENGTH: 2\r\n\r\nhi"
+                b"POST / HTTP/1.1\r\nhOST: a\r\nuser-AGENT: u\r\nTraceParent: p\r\n"
+                b"TRACESTATE: s\r\ncONTENT-lENGTH: 2\r\n\r\nhi"
             ),
             rs(OK),
         ),
@@ -481,8 +482,9 @@ FRAMING = (
         "names that begin or end as known ones do",
         (
             rq(
-                b"POST / HTTP/1.1\r\nHostile: x\r\nX-Host: x\r\nContent-Length-X: 9\r\nX-Content-Length: 9\r\nHost : x\r\n"
-                b"Transfer-Encodings: chunked\r\nContent-Lengt: 9\r\n Host: x\r\nHost\r\nContent-Length\r\nHost: a\r\n\r\n"
+                b"POST / HTTP/1.1\r\nHostile: x\r\nX-Host: x\r\nContent-Length-X: 9\r\nX-Content-Length: 9\r\n"
+                b"Host : x\r\nTransfer-Encodings: chunked\r\nContent-Lengt: 9\r\n Host: x\r\nHost\r\n"
+                b"Content-Length\r\nHost: a\r\n\r\n"
             ),
             rs(HI),
         ),

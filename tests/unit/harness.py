@@ -128,7 +128,10 @@ class Connection:
 
     def call(self, direction: int, data: bytes, pieces: Sequence[int] = (), **more: int) -> int:
         """Move bytes by one call; returns the rounds it took, 0 if the connection is off."""
-        given = self.given(direction, data, pieces, **more)
+        return self.call_given(self.given(direction, data, pieces, **more))
+
+    def call_given(self, given: Given) -> int:
+        """Move the bytes that were described; returns as call does."""
         return int(self._c.harness_call(ctypes.byref(given), 1, ctypes.c_uint64(self.now + 5), 0, 0))
 
     def call_helped(self, written: Given, read: Given) -> int:

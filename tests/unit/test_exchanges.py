@@ -6,14 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from unit import cases, harness
-from unit.cases import Case, Step
+from unit import cases
 from unit.harness import CLIENT, CLOSE, EGRESS, INGRESS, PEER_FIN, SERVER, SHUTDOWN, UNKNOWN, Connection, text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import numpy as np
+
+    from unit.cases import Case, Step
 
 TEXTS = ("method", "target", "host", "user_agent", "traceparent", "tracestate")
 SPLITS_MAX = 400

@@ -1,7 +1,7 @@
 """The short-lived process that holds BCC and LLVM: compiles, loads, attaches, hands the descriptors over, and goes.
 
-Run as `python -m ringspan.probe.child SOCKET_FD SETTINGS_JSON`. Its one message on the socket is JSON, with the descriptors of
-maps and links beside it; on failure it is the reason and the remedy.
+Run as `python -m ringspan.probe.child SOCKET_FD`; the settings come by the socket, as JSON. Its last message there is JSON, with the
+descriptors of maps, links and programs beside it; on failure it is the reason and the remedy.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ ATTACHED = {
     "sys_enter": "on_sys_enter",
 }
 HANDED_OVER = ["records", "counters", "connections", "exchanges", "judged_executables", "programs", "attempts"]
+
+MESSAGE_BYTES = 1 << 16
 
 
 @contextmanager
@@ -122,6 +124,11 @@ def attach(bcc: Any, functions: dict[str, int]) -> list[int]:
     return links
 
 
+def receive_settings(channel: socket.socket) -> str:
+    """Read the settings: too long for a command line, so in parts, the last of which is empty."""
+    return b"".join(iter(lambda: channel.recv(MESSAGE_BYTES), b".")).decode()
+
+
 def hand_over(channel: socket.socket, settings: ProbeSettings) -> None:
     """Do all of it: the parent approves of the layout before anything is attached, then gets the descriptors."""
     bcc = import_bcc()
@@ -141,7 +148,7 @@ def main() -> None:
     """Serve the parent once; always answers, then leaves without BCC's own clean-up, which would detach."""
     channel = socket.socket(fileno=int(sys.argv[1]))
     try:
-        hand_over(channel, ProbeSettings.from_json(sys.argv[2]))
+        hand_over(channel, ProbeSettings.from_json(receive_settings(channel)))
     except RingspanError as error:
         channel.send(json.dumps({"reason": error.reason, "remedy": error.remedy}).encode())
     channel.close()

@@ -86,13 +86,17 @@ class Start:
 
     def __init__(self, settings: ProbeSettings) -> None:
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        command = [sys.executable, "-m", "ringspan.probe.child", str(theirs.fileno()), settings.to_json()]
+        command = [sys.executable, "-m", "ringspan.probe.child", str(theirs.fileno())]
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         self._process = subprocess.Popen(
             command, pass_fds=[theirs.fileno()], env=environment, stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True,
         )  # fmt: skip
         theirs.close()
+        told = settings.to_json().encode()
+        for at in range(0, len(told), MESSAGE_BYTES // 2):
+            self._channel.send(told[at : at + MESSAGE_BYTES // 2])
+        self._channel.send(b".")
 
     def finish(self) -> Probe:
         """Wait for the child; returns the attached probe; raises CannotTrace with its reason."""

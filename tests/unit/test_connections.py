@@ -1,0 +1,211 @@
+"""What a connection does besides reading messages: bounds, filters, lost sync, calls of every shape, times."""
+
+from __future__ import annotations
+
+import pytest
+
+from unit.cases import CHUNKED, GET, HI, OK, get, post, response
+from unit.harness import CLIENT, CLOSE, EGRESS, INGRESS, SERVER, Connection, text
+
+PASSED_OVER = "the body that ends a message of recvmmsg is passed over again in the next message"
+LEAK = "a filtered connection's exchange keeps its place in the table for ever"
+
+
+def targets(connection: Connection) -> list[bytes]:
+    return [text(record, "target") for record in connection.records()]
+
+
+def test_more_requests_outstanding_than_there_is_room_for() -> None:
+    connection = Connection(SERVER)
+    for i in range(70):
+        connection.call(INGRESS, get(b"/%d" % i))
+    connection.call(EGRESS, OK * 70)
+    connection.call(INGRESS, get(b"/next"))
+    connection.call(EGRESS, OK)
+    assert targets(connection) == [*(b"/%d" % i for i in range(64)), b"/next"]
+    assert connection.counters() == {"seen": 71, "recorded": 65, "lost_pipeline_full": 6}
+    assert connection.in_flight == 0
+
+
+def test_all_that_is_outstanding_is_closed() -> None:
+    connection = Connection(SERVER)
+    for i in range(70):
+        connection.call(INGRESS, get(b"/%d" % i))
+    connection.end(CLOSE)
+    assert connection.counters() == {"seen": 70, "recorded": 64, "lost_pipeline_full": 6}
+    assert connection.in_flight == 0
+
+
+def test_no_room_in_the_table_of_exchanges() -> None:
+    connection = Connection(SERVER)
+    connection.limit(exchanges=1)
+    connection.call(INGRESS, GET + post(b"hello", b"Content-Length: 5"))
+    connection.call(EGRESS, HI + OK)
+    connection.call(INGRESS, GET)
+    connection.call(EGRESS, HI)
+    assert [int(record["response_body_bytes"]) for record in connection.records()] == [2, 2]
+    assert connection.counters() == {"seen": 3, "recorded": 2, "lost_table_full": 1}
+
+
+def test_no_room_in_the_ring() -> None:
+    connection = Connection(CLIENT)
+    connection.limit(records=1)
+    for _ in range(3):
+        connection.call(EGRESS, GET)
+        connection.call(INGRESS, HI)
+    assert connection.counters() == {"seen": 3, "recorded": 1, "lost_ring_full": 2}
+    assert connection.in_flight == 0
+
+
+def test_a_filtered_connection_is_not_looked_at_again() -> None:
+    connection = Connection(SERVER)
+    connection.limit(refuse=True)
+    for _ in range(2):
+        connection.call(INGRESS, GET)
+        connection.call(EGRESS, HI)
+    assert connection.off
+    assert connection.counters() == {"seen": 1, "filtered": 1}
+
+
+@pytest.mark.xfail(strict=True, reason=LEAK)
+def test_a_filtered_exchange_gives_its_place_back() -> None:
+    connection = Connection(SERVER)
+    connection.limit(refuse=True)
+    connection.call(INGRESS, GET)
+    connection.end(CLOSE)
+    assert connection.in_flight == 0
+
+
+def test_a_call_of_too_many_turns_loses_what_is_outstanding() -> None:
+    """What comes next is taken up once the other side has moved again, so that no answer is mistaken."""
+    connection = Connection(CLIENT)
+    connection.call(EGRESS, get(b"/1"))
+    assert connection.call(INGRESS, response(b"200 OK", b"1\r\nx\r\n" * 2000 + b"0\r\n\r\n", CHUNKED)) > 31
+    for target in (b"/2", b"/3", b"/4"):
+        connection.call(EGRESS, get(target))
+        connection.call(INGRESS, HI)
+    assert targets(connection) == [b"/3", b"/4"]
+    assert connection.counters() == {"seen": 3, "recorded": 2, "desync_overrun": 1, "lost_desync": 1}
+
+
+@pytest.mark.parametrize(
+    "size",
+    [
+        pytest.param(20, marks=pytest.mark.xfail(strict=True, reason=PASSED_OVER)),
+        pytest.param(64, marks=pytest.mark.xfail(strict=True, reason=PASSED_OVER)),
+        1000,
+    ],
+)
+def test_messages_of_sendmmsg_and_recvmmsg(size: int) -> None:
+    requests = post(b"x" * 300, b"Content-Length: 300") + get(b"/2")
+    pieces = [len(requests[i : i + size]) for i in range(0, len(requests), size)]
+    connection = Connection(SERVER)
+    connection.call(INGRESS, requests, pieces, as_messages=1)
+    connection.call(EGRESS, HI + OK, [10, len(HI + OK) - 10], as_messages=1)
+    assert targets(connection) == [b"/", b"/2"]
+    assert connection.records()["request_body_bytes"].tolist() == [300, 0]
+
+
+def test_pieces_of_no_bytes() -> None:
+    connection = Connection(SERVER)
+    connection.call(INGRESS, GET, [0] * 40 + [5] + [0] * 40 + [len(GET) - 5] + [0] * 40)
+    connection.call(EGRESS, HI, [0, len(HI), 0])
+    assert targets(connection) == [b"/"]
+
+
+def test_memory_that_cannot_be_read() -> None:
+    connection = Connection(SERVER)
+    connection.call(INGRESS, GET)
+    unreadable = connection.given(EGRESS, HI)
+    unreadable.data = None
+    connection.call_given(unreadable)
+    connection.call(INGRESS, get(b"/2"))
+    connection.call(EGRESS, HI)
+    assert targets(connection) == [b"/2"]
+    assert connection.counters() == {"seen": 2, "recorded": 1, "desync_unreadable": 1, "lost_desync": 1}
+
+
+def test_a_reader_follows_what_a_writer_is_still_sending() -> None:
+    """The answer is read before the call that sends the request has returned, all of it or a part."""
+    request = post(b"hello", b"Content-Length: 5")
+    for helped in (len(request), len(request) - 3):
+        connection = Connection(CLIENT)
+        written = connection.given(EGRESS, request)
+        written.bytes = helped
+        connection.call_helped(written, connection.given(INGRESS, HI))
+        written.bytes, written.skip = len(request), helped
+        connection.call_given(written)
+        connection.call(EGRESS, get(b"/2"))
+        connection.call(INGRESS, OK)
+        assert targets(connection) == [b"/", b"/2"]
+        assert connection.counters() == {"seen": 2, "recorded": 2}
+        assert int(connection.records()[0]["tcp_seq"]) == 0
+
+
+def test_after_lost_sync_the_rest_of_an_answer_is_not_taken_for_that_of_a_later_request() -> None:
+    connection = Connection(SERVER)
+    connection.call(INGRESS, get(b"/1"))
+    connection.call(EGRESS, response(b"200 OK", b"5\r\nhello!", CHUNKED))
+    connection.call(INGRESS, get(b"/2"))
+    connection.call(INGRESS, get(b"/3"))
+    connection.call(EGRESS, b"the rest of the first answer")
+    connection.call(EGRESS, OK)
+    connection.call(EGRESS, response(b"201 Created", b"", b"Content-Length: 0"))
+    assert [(text(r, "target"), int(r["status"])) for r in connection.records()] == [(b"/2", 200), (b"/3", 201)]
+    assert connection.counters() == {"seen": 3, "recorded": 2, "desync_invalid": 1, "lost_desync": 1}
+
+
+def test_after_lost_sync_a_pipelining_connection_is_taken_up_only_when_it_was_quiet() -> None:
+    connection = Connection(SERVER)
+    connection.call(INGRESS, get(b"/1") + get(b"/2"))
+    connection.call(EGRESS, response(b"200 OK", b"5\r\nhello!", CHUNKED))
+    connection.call(INGRESS, get(b"/3"))
+    connection.call(EGRESS, OK)
+    assert targets(connection) == []
+    connection.now += 200_000_000
+    connection.call(INGRESS, get(b"/4"))
+    connection.call(EGRESS, OK)
+    assert targets(connection) == [b"/4"]
+
+
+def test_times_are_those_of_the_calls_that_moved_the_first_and_the_last_byte() -> None:
+    connection = Connection(SERVER)
+    connection.call(INGRESS, b"\r\n")  # 10 to 15
+    connection.call(INGRESS, b"P")  # 20 to 25
+    connection.call(INGRESS, post(b"he", b"Content-Length: 5")[1:])
+    connection.call(INGRESS, b"llo")
+    connection.call(EGRESS, b"H")  # 50 to 55
+    connection.call(EGRESS, HI[1:-1])
+    connection.call(EGRESS, HI[-1:])  # 70 to 75
+    connection.call(INGRESS, GET)
+    connection.call(EGRESS, OK)  # 90 to 95
+    times = [[int(r[f"{name}_ktime_ns"]) for name in ("start", "first_byte", "end")] for r in connection.records()]
+    assert times == [[20, 50, 75], [80, 90, 95]]
+
+
+def test_first_byte_is_the_final_responses() -> None:
+    connection = Connection(CLIENT)
+    connection.call(EGRESS, GET)
+    connection.call(INGRESS, response(b"103 Early Hints"))
+    connection.call(INGRESS, HI)
+    assert int(connection.records()[0]["first_byte_ktime_ns"]) == 30
+
+
+def test_a_query_does_not_count_for_the_endpoint() -> None:
+    connection = Connection(SERVER)
+    for target in (
+        b"/items?id=1",
+        b"/items?id=2",
+        b"/items",
+        b"/item",
+        b"/items/?",
+        b"/itemsandmore",
+        b"/itemsand?more",
+    ):
+        connection.call(INGRESS, get(target))
+        connection.call(EGRESS, OK)
+    connection.call(INGRESS, b"PUT /items HTTP/1.1\r\nHost: a\r\n\r\n")
+    connection.call(EGRESS, OK)
+    hashes = connection.records()["endpoint_hash"].tolist()
+    assert hashes[0] == hashes[1] == hashes[2]
+    assert len(set(hashes)) == 6
