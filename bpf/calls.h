@@ -192,7 +192,7 @@ static __always_inline void help_writer(struct work *w, struct connection *c)
 	if (!writer || writer == self || writer >> 32 != self >> 32)
 		return;
 	call = calls.lookup(&writer);
-	if (!call || call->sk != w->connection)
+	if (!call || call->sk != w->connection || call->number == SYS_SENDMMSG)
 		return;
 	if (call->family == AF_UNIX_)
 		moved = bytes_given(call);
@@ -263,7 +263,8 @@ static __always_inline bool exit_receive(u64 number, const u64 *arguments, u32 f
 }
 
 /* A send that began before tracing did, or found no place: its entry is not known. */
-static __always_inline bool reconstruct_call(struct call *call, u64 number, const u64 *arguments, u32 fd, u64 now)
+static __always_inline bool reconstruct_call(struct call *call, u64 number, const u64 *arguments,
+					     u32 fd, u64 now)
 {
 	struct connection *c;
 	struct stream s = {};
@@ -314,7 +315,8 @@ static __always_inline void exit_accept(s64 fd)
 }
 
 /* A call has returned; true if its bytes are to be followed. */
-static __always_inline bool exit_call(const struct call_registers *r, u64 number, int kind, s64 result)
+static __always_inline bool exit_call(const struct call_registers *r, u64 number, int kind,
+				      s64 result)
 {
 	u64 arguments[4] = CALL_ARGUMENTS(r);
 	u64 now = bpf_ktime_get_ns(), thread = bpf_get_current_pid_tgid();
@@ -450,6 +452,7 @@ static __always_inline void overrun_call(void)
 	if (!c)
 		return;
 	c->broken = COUNTER_DESYNC_OVERRUN;
+	direction_of(w, c)->last_ns = w->now_ns;
 	unlock(c);
 }
 

@@ -96,8 +96,9 @@ static __always_inline struct connection *connection_open(const struct stream *s
 	return c;
 }
 
-/* The connection of a socket; opened in mid-stream if it was not seen before. A TCP socket's end is always seen; a Unix
- * socket's memory may have been another's before, which the inode number tells. */
+/* The connection of a socket; opened in mid-stream if it was not seen before. A TCP socket's end is
+ * always seen; a Unix socket's memory may have been another's before, which the inode number tells.
+ */
 static __always_inline struct connection *connection_of(const struct stream *s)
 {
 	u64 key = (u64)s->sk;

@@ -78,12 +78,19 @@ static __always_inline bool marked(struct work *w, u32 first, u32 rest, u32 *fro
 	return true;
 }
 
+/* A value's mark is past the CR of its line, which is no part of it. */
+static __always_inline u32 without_cr(const struct work *w, u32 from, u32 to)
+{
+	return from < to && w->window[(to - 1) & (WINDOW_BYTES - 1)] == '\r' ? to - 1 : to;
+}
+
 /* Append a marked value to a text of the record; says in `truncated` what did not fit. */
 #define KEEP(w, record, FIRST, REST, text, CAPACITY, BIT)                                        \
 	do {                                                                                     \
 		u32 from_ = 0, to_ = 0;                                                          \
 		if (marked(w, FIRST, REST, &from_, &to_)) {                                      \
 			u64 at_ = (record)->text##_bytes;                                        \
+			to_ = without_cr(w, from_, to_);                                         \
 			if ((w)->mark[FIRST] && at_) {                                           \
 				OPAQUE(at_);                                                     \
 				if (at_ < CAPACITY)                                              \
@@ -99,6 +106,8 @@ static __always_inline void append_text(struct work *w, char *text, u16 *bytes, 
 {
 	u64 n = to - from, room = capacity - at;
 
+	if (!n)
+		return;
 	if (at >= capacity || n > room) {
 		*truncated |= bit;
 		if (at >= capacity)
@@ -123,6 +132,8 @@ static __always_inline void keep_texts(struct work *w, struct record *r)
 	     TRUNCATED_TRACEPARENT);
 	KEEP(w, r, STATE_TRACESTATE_FIRST, STATE_TRACESTATE, tracestate, TRACESTATE_MAX,
 	     TRUNCATED_TRACESTATE);
+	if (w->mark[STATE_TARGET_REST])
+		r->truncated |= TRUNCATED_TARGET;
 	if (w->mark[STATE_MINOR_1])
 		r->http_minor = 1;
 }

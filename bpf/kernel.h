@@ -72,7 +72,10 @@ struct call_registers {
 };
 #define FIRST_REGISTER(regs) (&(regs)->r10)
 #define CALL_NUMBER(r) ((r)->orig_ax)
-#define CALL_ARGUMENTS(r) {(r)->di, (r)->si, (r)->dx, (r)->r10}
+#define CALL_ARGUMENTS(r)                           \
+	{                                           \
+		(r)->di, (r)->si, (r)->dx, (r)->r10 \
+	}
 #elif defined(RINGSPAN_ARM64)
 #define SYS_READ 63
 #define SYS_WRITE 64
@@ -98,7 +101,10 @@ struct call_registers {
 };
 #define FIRST_REGISTER(regs) (&(regs)->regs[0])
 #define CALL_NUMBER(r) ((u64)(r)->syscallno)
-#define CALL_ARGUMENTS(r) {(r)->orig_x0, (r)->x[1], (r)->x[2], (r)->x[3]}
+#define CALL_ARGUMENTS(r)                                     \
+	{                                                     \
+		(r)->orig_x0, (r)->x[1], (r)->x[2], (r)->x[3] \
+	}
 #else
 #error "ringspan: no register layout for this architecture"
 #endif
@@ -150,20 +156,21 @@ static __always_inline void read_registers(struct call_registers *r, struct pt_r
 	bpf_probe_read_kernel(r, sizeof(*r), FIRST_REGISTER(regs));
 }
 
-/* The running task. Where the kernel offers it typed (5.11 on), its members are plain loads, checked against BTF; a
- * probe read is a call of 50 ns. FIELD and FIELD32 read a member of 64 or 32 bits. */
+/* The running task. Where the kernel offers it typed (5.11 on), its members are plain loads,
+ * checked against BTF; a probe read is a call of 50 ns. FIELD and FIELD32 read a member of 64 or 32
+ * bits. */
 #ifdef HAS_TASK_BTF
-#define LOAD(width, to, from, type, member)                                                        \
-	asm volatile("%0 = *(" width " *)(%1 + %2)"                                                \
-		     : "=r"(to)                                                                    \
+#define LOAD(width, to, from, type, member)         \
+	asm volatile("%0 = *(" width " *)(%1 + %2)" \
+		     : "=r"(to)                     \
 		     : "r"(from), "i"(__builtin_offsetof(type, member)))
 #define FIELD(to, from, type, member) LOAD("u64", to, from, type, member)
 #define FIELD32(to, from, type, member) LOAD("u32", to, from, type, member)
 #define CURRENT_TASK() ((void *)bpf_get_current_task_btf())
 #else
-#define FIELD(to, from, type, member)                                                              \
+#define FIELD(to, from, type, member) \
 	bpf_probe_read_kernel(&(to), sizeof(to), (void *)(from) + __builtin_offsetof(type, member))
-#define FIELD32(to, from, type, member)                                                            \
+#define FIELD32(to, from, type, member) \
 	bpf_probe_read_kernel(&(to), 4, (void *)(from) + __builtin_offsetof(type, member))
 #define CURRENT_TASK() ((void *)bpf_get_current_task())
 #endif
@@ -242,11 +249,12 @@ static __always_inline struct file *file_of(u32 fd)
 #define FILE_TO (8 + HIGHER(OFFSET_IN_FILE(private_data), OFFSET_IN_FILE(f_inode)))
 #define SOCKET_FROM __builtin_offsetof(struct socket, state)
 #define SOCKET_TO (8 + __builtin_offsetof(struct socket, sk))
-#define PART(words, from, struct_type, member)                                                     \
+#define PART(words, from, struct_type, member) \
 	(*(u64 *)((char *)(words) + __builtin_offsetof(struct_type, member) - (from)))
 
-/* Find the stream socket behind a file; false for every other file. That what private_data points to is a socket, its
- * pointer back to the file tells, in one read. Whether it is TCP or Unix, followed_family says. */
+/* Find the stream socket behind a file; false for every other file. That what private_data points
+ * to is a socket, its pointer back to the file tells, in one read. Whether it is TCP or Unix,
+ * followed_family says. */
 static __always_inline bool stream_of_file(struct file *from, struct stream *s)
 {
 	u64 file[(FILE_TO - FILE_FROM) / 8] = {}, socket[(SOCKET_TO - SOCKET_FROM + 7) / 8] = {};
@@ -259,10 +267,12 @@ static __always_inline bool stream_of_file(struct file *from, struct stream *s)
 	bpf_probe_read_kernel(socket, SOCKET_TO - SOCKET_FROM, (char *)private + SOCKET_FROM);
 	if (PART(socket, SOCKET_FROM, struct socket, file) != (u64)from)
 		return false;
-	if (*(u16 *)((char *)socket + __builtin_offsetof(struct socket, type) - SOCKET_FROM) != SOCK_STREAM_)
+	if (*(u16 *)((char *)socket + __builtin_offsetof(struct socket, type) - SOCKET_FROM) !=
+	    SOCK_STREAM_)
 		return false;
 	s->inode = (void *)PART(file, FILE_FROM, struct file, f_inode);
-	s->state = *(u32 *)((char *)socket + __builtin_offsetof(struct socket, state) - SOCKET_FROM);
+	s->state =
+		*(u32 *)((char *)socket + __builtin_offsetof(struct socket, state) - SOCKET_FROM);
 	s->sk = (void *)PART(socket, SOCKET_FROM, struct socket, sk);
 	return s->sk != 0;
 }

@@ -173,6 +173,7 @@ static __always_inline bool process_wanted(void)
 	if (!wanted_pids.lookup(&tgid))
 		return false;
 #endif
-	/* One not judged yet passes: user space, which can read its path, judges it and its records. */
+	/* One not judged yet passes: user space, which can read its path, judges it and its
+	 * records. */
 	return judge_executable() != VERDICT_UNWANTED;
 }

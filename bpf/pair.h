@@ -126,6 +126,13 @@ static __always_inline struct exchange *current_request(struct connection *c)
 	return exchange_get(&key);
 }
 
+static __always_inline void drop_current(struct connection *c)
+{
+	struct exchange_key key = {.connection = c->identity, .index = c->next_request - 1};
+
+	exchange_drop(&key);
+}
+
 /* Take back a request that turned out not to be one. */
 static __always_inline void withdraw_request(struct connection *c, struct direction *d)
 {
@@ -150,8 +157,7 @@ static __always_inline void confirm(struct connection *c, struct direction *d, s
 	count(COUNTER_SEEN);
 	if (!admitted(c)) {
 		count(COUNTER_FILTERED);
-		if (x)
-			x->confirmed = 0;
+		drop_current(c);
 		c->off = 1;
 		return;
 	}

@@ -33,6 +33,8 @@ static __always_inline bool next_message(struct span_of_bytes *s)
 		return false;
 	s->messages += sizeof(message);
 	s->message_count--;
+	s->done += s->left; /* what is left of the message before was passed over */
+	s->skip = 0;
 	s->iov = message.iov;
 	s->iov_count = message.iov_count;
 	s->length = 0;
@@ -241,6 +243,20 @@ static __always_inline bool take_up(struct connection *c, struct direction *d, b
 	return true;
 }
 
+/* Out of sync, bytes that a request line may begin with are one only once it is whole: if the other
+ * side moves first, they were none. */
+static __always_inline void withdraw_guess(struct connection *c, u8 direction)
+{
+	struct direction *d = requests(c);
+
+	if ((c->born && !c->desync_ns) || outstanding(c) != 1 || d->counted || !d->first_ns ||
+	    d == &c->directions[direction & 1])
+		return;
+	withdraw_request(c, d);
+	begin_message(d, STATE_REQUEST_START);
+	d->phase = PHASE_SEEK;
+}
+
 enum step {
 	STEP_OVER = 0, /* the span has been dealt with, or needs no further look */
 	STEP_AGAIN,
@@ -254,6 +270,8 @@ static __always_inline u32 choose_step(struct work *w, struct connection *c)
 	struct span_of_bytes *s = span_of(w);
 	struct direction *d = direction_of(w, c);
 
+	if (c->role != ROLE_UNKNOWN)
+		withdraw_guess(c, s->direction);
 	w->is_request =
 		c->role == ROLE_UNKNOWN || (c->role == ROLE_CLIENT) == (s->direction == EGRESS);
 	if (c->off || w->settle)
@@ -287,6 +305,11 @@ static __always_inline bool turn(struct work *w, struct connection *c, const str
 		take_window(w, c, a);
 		FORGET();
 		w->then = take_event(w, c);
+		FORGET();
+		/* A chunk's data in the turn of its size: small chunks are many. */
+		if (w->state == STATE_EVENT_SIZE && !w->then &&
+		    direction_of(w, c)->phase == PHASE_BODY)
+			w->then = take_body(w, direction_of(w, c), span_of(w), w->is_request);
 	}
 	FORGET();
 	if (w->then)

@@ -37,7 +37,7 @@ def _dtype(body: str, numbers: dict[str, int]) -> np.dtype[Any]:
     fields: list[tuple[Any, ...]] = []
     for line in filter(None, (line.strip() for line in body.splitlines())):
         member = MEMBER.fullmatch(line)
-        if not member:
+        if not member or member[1] not in ("char", *SCALARS):
             raise ValueError(f"contract.h: not a member: {line!r}")
         kind, name, length = member.groups()
         count = numbers[length] if length in numbers else int(length or 1)

@@ -129,7 +129,9 @@ def _full_url(row: Any, method: str) -> str:
     if not authority and row.family != AF_UNIX:
         host = target.address(row.family, row.remote_address)
         authority = f"[{host}]:{row.remote_port}" if ":" in host else f"{host}:{row.remote_port}"
-    return f"http://{authority or 'localhost'}{'' if whole.startswith('/') else '/'}{whole}"
+    if whole == "*":  # the asterisk form names the server itself (RFC 9112 section 3.3)
+        whole = ""
+    return f"http://{authority or 'localhost'}{'' if whole.startswith('/') or not whole else '/'}{whole}"
 
 
 def _add_server(out: dict[str, Any], row: Any, parts: target.Target) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from .raw import FAMILIES, LOOPBACK, PATIENCE_SECONDS, Peer, Place, ScriptFailed, be_patient, connected, listening
+from .raw import FAMILIES, LOOPBACK, PATIENCE_SECONDS, Peer, Place, ScriptError, be_patient, connected, listening
 
 Attempt = Callable[[Place], None]
 NAMESPACE = f"ringspan-test-{os.getpid()}"
@@ -25,7 +25,7 @@ UNREACHABLE, PROHIBITED, UNREACHABLE_V6 = "10.98.0.1", "10.97.0.1", "fd98::1"
 
 def _must_be(error: int, wanted: int) -> None:
     if error != wanted:
-        raise ScriptFailed(f"connect: {errno.errorcode.get(error, error)}, not {errno.errorcode[wanted]}")
+        raise ScriptError(f"connect: {errno.errorcode.get(error, error)}, not {errno.errorcode[wanted]}")
 
 
 def blocking(wanted: int, times: int = 1) -> Attempt:
@@ -130,7 +130,11 @@ def killed_while_connecting(place: Place) -> None:
 
 def same_addresses_twice(place: Place) -> None:
     """A second connection of the same four addresses."""
-    with listening(place), socket.socket(FAMILIES[place.family]) as first, socket.socket(FAMILIES[place.family]) as second:
+    with (
+        listening(place),
+        socket.socket(FAMILIES[place.family]) as first,
+        socket.socket(FAMILIES[place.family]) as second,
+    ):
         for sock in (first, second):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         first.bind((LOOPBACK[place.family], 0))
@@ -169,7 +173,7 @@ def disconnected(place: Place) -> None:
         ctypes.CDLL(None).connect(sock.fileno(), bytes(16), 16)
 
 
-# --- in a network namespace --------------------------------------------------------------------------------------------
+# --- in a network namespace -----------------------------------------------------------------------
 
 CONNECT = """
 import errno, socket, sys
@@ -210,9 +214,11 @@ def in_namespace(host: str, wanted: int, script: str = CONNECT) -> Attempt:
     def attempt(place: Place) -> None:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         args = [sys.executable, "-c", script, str(int(family)), host, str(place.port), str(wanted)]
-        done = subprocess.run(["ip", "netns", "exec", NAMESPACE, *args], check=False, capture_output=True, text=True, timeout=30)
+        done = subprocess.run(
+            ["ip", "netns", "exec", NAMESPACE, *args], check=False, capture_output=True, text=True, timeout=30
+        )
         if done.returncode:
-            raise ScriptFailed(done.stderr)
+            raise ScriptError(done.stderr)
 
     return attempt
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from .stage import Ports, Stage
 from .tracer import for_ports, trace
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def missing() -> str:
@@ -39,6 +42,6 @@ def ports() -> Ports:
 
 @pytest.fixture(scope="session")
 def stage(ports: Ports, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    """Two tracers: one sees the stage's ports and nothing else; the other all of this program's, for Unix sockets have no port."""
+    """One tracer sees the stage's ports and nothing else; one sees Python, for Unix sockets have no port."""
     with trace(*for_ports(ports.all)) as tcp, trace("--exe", os.path.realpath(sys.executable)) as unix:
         yield Stage(tcp, unix, ports, tmp_path_factory.mktemp("sockets"))

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import pytest
 
-from .raw import Place
-from .tracer import Row
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
 
-KNOWN_METHODS = "GET HEAD POST PUT DELETE CONNECT OPTIONS TRACE PATCH".split()
+    from .raw import Place
+    from .tracer import Row
+
+KNOWN_METHODS = ["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"]
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class Exchange:
-    """One exchange, as both of its sides must report it. An error is one word for both sides, or (server's, client's)."""
+    """One exchange, as its sides must report it. An error is one word for both, or (server's, client's)."""
 
     method: str = "GET"
     path: str = "/"
@@ -114,7 +117,10 @@ def assert_seen(rows: Sequence[Row], wanted: Iterable[Seen]) -> None:
                 surplus.remove(one)
             else:
                 missing.append(one)
-        pytest.fail(f"expected, and not there:\n{describe(missing)}\nthere, and not expected:\n{describe(surplus)}", pytrace=False)
+        pytest.fail(
+            f"expected, and not there:\n{describe(missing)}\nthere, and not expected:\n{describe(surplus)}",
+            pytrace=False,
+        )
     assert_sound(rows)
 
 
@@ -164,5 +170,3 @@ def one_of(rows: Iterable[Row], kind: str) -> Row:
     """The only row of a kind."""
     (row,) = [row for row in rows if row["kind"] == kind]
     return row
-
-

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from .raw import Script, Step, Talk, recv, send
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
 
 HOST = b"127.0.0.1:@PORT"
 
@@ -15,7 +18,9 @@ def request(line: str = "GET /", *fields: str, body: bytes = b"", host: bytes = 
     return end_head(head, body, sized=bool(body))
 
 
-def response(status: str = "200 OK", *fields: str, body: bytes = b"", sized: bool = True, version: str = "1.1") -> bytes:
+def response(
+    status: str = "200 OK", *fields: str, body: bytes = b"", sized: bool = True, version: str = "1.1"
+) -> bytes:
     """A response; with Content-Length unless it is not sized."""
     return end_head([f"HTTP/{version} {status}", *fields], body, sized=sized)
 
@@ -44,7 +49,13 @@ def swap(ask: bytes, answer: bytes = OK, **how: str) -> Talk:
     return turns([(ask, answer)], **how)
 
 
-def turns(pairs: Iterable[tuple[bytes, bytes]], by: str = "send", server_by: str = "send", read_by: str = "recv", server_read_by: str = "recv") -> Talk:
+def turns(
+    pairs: Iterable[tuple[bytes, bytes]],
+    by: str = "send",
+    server_by: str = "send",
+    read_by: str = "recv",
+    server_read_by: str = "recv",
+) -> Talk:
     """Requests and responses in turn, on one connection."""
     client: list[Step] = []
     server: list[Step] = []

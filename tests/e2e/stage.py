@@ -7,11 +7,15 @@ import random
 import socket
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .expected import at
 from .raw import Place
-from .tracer import Row, Tracer
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from .tracer import Row, Tracer
 
 PORTS = 400
 FIRST_PORTS = range(12000, 19000, 500)  # below those that outgoing connections get; five digits each

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
 from .expected import Exchange, Seen, assert_seen, at
 from .raw import Place, Talk, play
-from .stage import Stage
 from .tracer import SETTLE_SECONDS, Row
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .stage import Stage
 
 LATE_SECONDS = 3.0
 
@@ -77,8 +80,14 @@ class Outcome:
 
 def selected(request: pytest.FixtureRequest) -> list[Playable]:
     """The cases of this module that this run is to test."""
-    items = [item for item in request.session.items if isinstance(item, pytest.Function) and item.module is request.module]
-    return [item.callspec.params["case"] for item in items if "case" in getattr(item, "callspec", item).__dict__.get("params", {})]
+    items = [
+        item for item in request.session.items if isinstance(item, pytest.Function) and item.module is request.module
+    ]
+    return [
+        item.callspec.params["case"]
+        for item in items
+        if "case" in getattr(item, "callspec", item).__dict__.get("params", {})
+    ]
 
 
 def play_all(cases: Sequence[Playable], stage: Stage) -> dict[str, Outcome]:

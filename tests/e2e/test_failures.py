@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import pytest
 
 from . import attempts
 from .expected import Exchange, Seen, assert_seen, failed_connect, one_of
-from .messages import CHUNKED, OK, pipelined, request, response, swap
+from .messages import CHUNKED, OK, request, response, swap
 from .raw import (
     Place,
     Script,
@@ -26,6 +26,7 @@ from .raw import (
     pause,
     play,
     recv,
+    recv_any_end,
     recv_end,
     recv_reset,
     reset,
@@ -34,8 +35,12 @@ from .raw import (
     tell,
     together,
 )
-from .stage import Stage
 from .table import Case, Outcome, Playable, case, play_all, selected
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .stage import Stage
 
 pytestmark = pytest.mark.root
 
@@ -85,9 +90,16 @@ NAMESPACED = [
     Connect("no route", attempts.in_namespace(attempts.NO_ROUTE, errno.ENETUNREACH), ("ENETUNREACH",)),
     Connect("no route, v6", attempts.in_namespace("2001:db8::1", errno.ENETUNREACH), ("ENETUNREACH",), "v6"),
     Connect("host unreachable", attempts.in_namespace(attempts.UNREACHABLE, errno.EHOSTUNREACH), ("EHOSTUNREACH",)),
-    Connect("host unreachable, v6", attempts.in_namespace(attempts.UNREACHABLE_V6, errno.EHOSTUNREACH), ("EHOSTUNREACH",), "v6"),
+    Connect(
+        "host unreachable, v6",
+        attempts.in_namespace(attempts.UNREACHABLE_V6, errno.EHOSTUNREACH),
+        ("EHOSTUNREACH",),
+        "v6",
+    ),
     Connect("route prohibited", attempts.in_namespace(attempts.PROHIBITED, errno.EACCES), ("EACCES",)),
-    Connect("ports exhausted", attempts.in_namespace("127.0.0.1", errno.EADDRNOTAVAIL, attempts.EXHAUST), ("EADDRNOTAVAIL",)),
+    Connect(
+        "ports exhausted", attempts.in_namespace("127.0.0.1", errno.EADDRNOTAVAIL, attempts.EXHAUST), ("EADDRNOTAVAIL",)
+    ),
 ]
 
 GET = request()
@@ -113,26 +125,65 @@ def unanswered(family: str) -> list[Case]:
         "server closes without an answer": (Talk([send(GET), recv_end], serve(close)), both("connection_closed")),
         "client leaves first": (Talk([send(GET), close], serve(recv_end)), both("client_closed")),
         "client leaves, server never reads its end": (
-            Talk([send(GET), await_told("told"), close, tell("left")], serve(*TOLD, await_told("left"), pause(0.1), close)),
+            Talk(
+                [send(GET), await_told("told"), close, tell("left")],
+                serve(*TOLD, await_told("left"), pause(0.1), close),
+            ),
             both("client_closed"),
         ),
-        "half-close, and no answer": (Talk([send(GET), half_close, recv_end], serve(recv_end, close)), Exchange(status=None, error=("client_closed", "connection_closed"))),
+        "half-close, and no answer": (
+            Talk([send(GET), half_close, recv_end], serve(recv_end, close)),
+            Exchange(status=None, error=("client_closed", "connection_closed")),
+        ),
         "response cut": (Talk([send(GET), recv(len(CUT)), recv_end], serve(send(CUT))), both("incomplete", 200, 10)),
-        "chunked response cut": (Talk([send(GET), recv(len(CUT_CHUNKED)), recv_end], serve(send(CUT_CHUNKED))), both("incomplete", 200, 7)),
+        "chunked response cut": (
+            Talk([send(GET), recv(len(CUT_CHUNKED)), recv_end], serve(send(CUT_CHUNKED))),
+            both("incomplete", 200, 7),
+        ),
         "chunked response without its last chunk": (
-            Talk([send(GET), recv(len(CUT_CHUNKED) - 5), recv_end], serve(send(CUT_CHUNKED[:-5]))), both("incomplete", 200, 5)),
-        "client leaves within the response": (Talk([send(GET), recv(len(CUT)), close], serve(send(CUT), recv_end)), both("incomplete", 200, 10)),
-        "status line cut": (Talk([send(GET), recv(11), recv_end], serve(send(b"HTTP/1.1 20"))), both("connection_closed")),
-        "head cut after the status line": (Talk([send(GET), recv(27), recv_end], serve(send(b"HTTP/1.1 200 OK\r\nContent-Le"))), both("incomplete", 200)),
-        "only 100 Continue": (Talk([send(GET), recv(25), recv_end], serve(send(b"HTTP/1.1 100 Continue\r\n\r\n"))), both("connection_closed")),
-        "request cut": (Talk([send(CUT_POST), close], [recv(len(CUT_POST)), recv_end]), both("client_closed", method="POST", path="/cut", sent=5)),
+            Talk([send(GET), recv(len(CUT_CHUNKED) - 5), recv_end], serve(send(CUT_CHUNKED[:-5]))),
+            both("incomplete", 200, 5),
+        ),
+        "client leaves within the response": (
+            Talk([send(GET), recv(len(CUT)), close], serve(send(CUT), recv_end)),
+            both("incomplete", 200, 10),
+        ),
+        "status line cut": (
+            Talk([send(GET), recv(11), recv_end], serve(send(b"HTTP/1.1 20"))),
+            both("connection_closed"),
+        ),
+        "head cut after the status line": (
+            Talk([send(GET), recv(27), recv_end], serve(send(b"HTTP/1.1 200 OK\r\nContent-Le"))),
+            both("incomplete", 200),
+        ),
+        "only 100 Continue": (
+            Talk([send(GET), recv(25), recv_end], serve(send(b"HTTP/1.1 100 Continue\r\n\r\n"))),
+            both("connection_closed"),
+        ),
+        "request cut": (
+            Talk([send(CUT_POST), close], [recv(len(CUT_POST)), recv_end]),
+            both("client_closed", method="POST", path="/cut", sent=5),
+        ),
         "request cut, answered 400": (
-            Talk([send(CUT_POST), half_close, recv(len(response("400 Bad Request"))), recv_end], [recv(len(CUT_POST)), recv_end, send(response("400 Bad Request"))]),
-            Exchange("POST", "/cut", 400, sent=5)),
-        "killed while serving": (Talk([send(GET), recv_end], [handed_over(recv(len(GET)), die)]), both("connection_closed")),
-        "killed while answering": (Talk([send(GET), recv(len(CUT)), recv_end], [handed_over(recv(len(GET)), send(CUT), die)]), both("incomplete", 200, 10)),
-        "killed while requesting": (Talk([handed_over(send(GET), pause(0.2), die)], serve(recv_end)), both("client_closed")),
-    }  # fmt: skip
+            Talk(
+                [send(CUT_POST), half_close, recv(len(response("400 Bad Request"))), recv_end],
+                [recv(len(CUT_POST)), recv_end, send(response("400 Bad Request"))],
+            ),
+            Exchange("POST", "/cut", 400, sent=5),
+        ),
+        "killed while serving": (
+            Talk([send(GET), recv_end], [handed_over(recv(len(GET)), die)]),
+            both("connection_closed"),
+        ),
+        "killed while answering": (
+            Talk([send(GET), recv(len(CUT)), recv_end], [handed_over(recv(len(GET)), send(CUT), die)]),
+            both("incomplete", 200, 10),
+        ),
+        "killed while requesting": (
+            Talk([handed_over(send(GET), pause(0.2), die)], serve(recv_end)),
+            both("client_closed"),
+        ),
+    }
     return [case(name + extra, talk, row, family=family) for name, (talk, row) in talks.items()]
 
 
@@ -146,24 +197,60 @@ NO_HTTP = {
 EXCHANGES = [
     *unanswered("v4"),
     *unanswered("unix"),
-    case("server resets", Talk([send(GET), recv_reset], serve(reset)), Exchange(status=None, error=("connection_closed", "ECONNRESET"))),
-    case("server resets, v6", Talk([send(GET), recv_reset], serve(reset)), Exchange(status=None, error=("connection_closed", "ECONNRESET")), family="v6"),
-    case("server closes with bytes unread", Talk([send(GET), recv_reset], [recv(5), close]), Exchange(status=None, error="ECONNRESET", sides=("client",))),
-    case("client resets", Talk([send(GET), await_told("told"), reset], serve(*TOLD, recv_reset)), both("client_closed")),
-    case("response cut by a reset", Talk([send(GET), recv(len(CUT)), *TOLD, recv_reset], serve(send(CUT), await_told("told"), reset)), both("incomplete", 200, 10)),
-    case("pipelined, one answered",
-         Talk([send(3 * GET), recv(len(OK)), recv_end], [recv(3 * len(GET)), send(OK)]), Exchange(got=5), both("connection_closed"), both("connection_closed")),
-    case("pipelined, then the client leaves",
-         Talk([send(3 * GET), recv(len(OK)), close], [recv(3 * len(GET)), send(OK), recv_end]), Exchange(got=5), both("client_closed"), both("client_closed")),
+    case(
+        "server resets",
+        Talk([send(GET), recv_reset], serve(reset)),
+        Exchange(status=None, error=("connection_closed", "ECONNRESET")),
+    ),
+    case(
+        "server resets, v6",
+        Talk([send(GET), recv_reset], serve(reset)),
+        Exchange(status=None, error=("connection_closed", "ECONNRESET")),
+        family="v6",
+    ),
+    case(
+        "server closes with bytes unread",
+        Talk([send(GET), recv_reset], [recv(5), close]),
+        Exchange(status=None, error="ECONNRESET", sides=("client",)),
+    ),
+    case(
+        "client resets", Talk([send(GET), await_told("told"), reset], serve(*TOLD, recv_reset)), both("client_closed")
+    ),
+    case(
+        "response cut by a reset",
+        Talk([send(GET), recv(len(CUT)), *TOLD, recv_reset], serve(send(CUT), await_told("told"), reset)),
+        both("incomplete", 200, 10),
+    ),
+    case(
+        "pipelined, one answered",
+        Talk([send(3 * GET), recv(len(OK)), recv_end], [recv(3 * len(GET)), send(OK)]),
+        Exchange(got=5),
+        both("connection_closed"),
+        both("connection_closed"),
+    ),
+    case(
+        "pipelined, then the client leaves",
+        Talk([send(3 * GET), recv(len(OK)), close], [recv(3 * len(GET)), send(OK), recv_end]),
+        Exchange(got=5),
+        both("client_closed"),
+        both("client_closed"),
+    ),
     case("idle, server closes", Talk([send(GET), recv(len(OK)), recv_end], serve(send(OK), pause(0.05), close))),
     case("idle, client closes", Talk([send(GET), recv(len(OK)), close], serve(send(OK), recv_end))),
-    case("idle, server resets", Talk([send(GET), recv(len(OK)), *TOLD, recv_reset], serve(send(OK), await_told("told"), reset))),
+    case(
+        "idle, server resets",
+        Talk([send(GET), recv(len(OK)), *TOLD, recv_reset], serve(send(OK), await_told("told"), reset)),
+    ),
     case("idle, client resets", Talk([send(GET), recv(len(OK)), reset], serve(send(OK), recv_reset))),
     case("idle, killed", Talk([send(GET), recv(len(OK)), recv_end], [recv(len(GET)), send(OK), handed_over(die)])),
-    Case("connected and closed, no request", (Talk([], [recv_end]), Talk([recv_end], []), Talk([recv_reset], [pause(0.05), reset])), ()),
+    Case(
+        "connected and closed, no request",
+        (Talk([], [recv_end]), Talk([recv_end], []), Talk([recv_reset], [pause(0.05), reset])),
+        (),
+    ),
     Case("half a request line, then closed", (Talk([send(b"GET /some")], [recv(9), recv_end]),), ()),
     *(case(f"no HTTP answer: {name}", swap(GET, answer), both("invalid_response")) for name, answer in NO_HTTP.items()),
-]  # fmt: skip
+]
 
 
 @pytest.fixture(scope="module")
@@ -204,7 +291,25 @@ def test_v6_refused_then_v4(stage: Stage) -> None:
     assert_seen(rows, [failed_connect("ECONNREFUSED"), *Exchange(got=5).seen()])
     (failed,) = [row for row in rows if row["name"] == "tcp connect"]
     assert failed["attributes"]["server.address"] == failed["attributes"]["network.peer.address"] == "::1"
-    assert one_of([row for row in rows if row is not failed], "client")["attributes"]["network.peer.address"] == "127.0.0.1"
+    assert (
+        one_of([row for row in rows if row is not failed], "client")["attributes"]["network.peer.address"]
+        == "127.0.0.1"
+    )
+
+
+def test_request_on_a_connection_that_was_closed(stage: Stage) -> None:
+    """A client that reuses an idle connection too late: a second exchange for it alone, and no status."""
+    place = stage.place()
+    play(
+        place,
+        [Talk([send(GET), recv(len(OK)), pause(0.1), send(GET), pause(0.1), recv_any_end], serve(send(OK), close))],
+    )
+    first, second = sorted(
+        (row for row in stage.rows(place, 3) if row["kind"] == "client"), key=lambda row: row["start_unix_ns"]
+    )
+    assert first["status"] == "unset"
+    assert second["attributes"]["error.type"] in ("ECONNRESET", "connection_closed")
+    assert "http.response.status_code" not in second["attributes"]
 
 
 def test_duration_of_a_failed_connect(stage: Stage) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -25,8 +26,10 @@ from .raw import (
     send_slowly,
     together,
 )
-from .stage import Stage
-from .tracer import Row
+
+if TYPE_CHECKING:
+    from .stage import Stage
+    from .tracer import Row
 
 pytestmark = pytest.mark.root
 
@@ -46,7 +49,7 @@ def end_of(row: Row) -> int:
     return row["start_unix_ns"] + row["duration_ns"]
 
 
-# --- times -------------------------------------------------------------------------------------------------------------
+# --- times ----------------------------------------------------------------------------------------
 
 
 def test_idle_before_the_request_is_no_latency(stage: Stage) -> None:
@@ -72,7 +75,9 @@ def test_server_time_is_in_both_durations(stage: Stage) -> None:
 
 def test_request_body_time_is_in_both_durations(stage: Stage) -> None:
     ask = request("POST /slow", "Content-Length: 4")
-    rows = exchange(stage, Talk([send(ask), pause(0.3), send(b"body"), recv(len(OK))], [recv(len(ask)), recv(4), send(OK)]))
+    rows = exchange(
+        stage, Talk([send(ask), pause(0.3), send(b"body"), recv(len(OK))], [recv(len(ask)), recv(4), send(OK)])
+    )
     for kind in ("client", "server"):
         assert 0.3e9 <= one_of(rows, kind)["duration_ns"] < 0.6e9
 
@@ -91,7 +96,9 @@ def test_server_span_lies_within_the_client_span(stage: Stage, family: str) -> N
 
 def test_streamed_response_lasts_until_its_last_byte(stage: Stage) -> None:
     head, pieces = response("200 OK", CHUNKED, sized=False), [b"5\r\nhello\r\n"] * 10
-    streamed = Talk([send(GET), recv(len(head) + 105)], [recv(len(GET)), send(head), send_slowly(pieces, 0.31), send(b"0\r\n\r\n")])
+    streamed = Talk(
+        [send(GET), recv(len(head) + 105)], [recv(len(GET)), send(head), send_slowly(pieces, 0.31), send(b"0\r\n\r\n")]
+    )
     rows = exchange(stage, streamed)
     assert_seen(rows, Exchange(got=50).seen())
     for row in rows:
@@ -99,7 +106,7 @@ def test_streamed_response_lasts_until_its_last_byte(stage: Stage) -> None:
         assert row["first_byte_ns"] < 0.3e9
 
 
-# --- calls that overlap ------------------------------------------------------------------------------------------------
+# --- calls that overlap ---------------------------------------------------------------------------
 
 ROUNDS = 500
 
@@ -141,7 +148,7 @@ def test_answer_that_overtakes_the_writer(stage: Stage, family: str) -> None:
     assert_seen(stage.rows(place, 2 * ROUNDS), [row for one in wanted for row in one.seen()])
 
 
-# --- ids ---------------------------------------------------------------------------------------------------------------
+# --- ids ------------------------------------------------------------------------------------------
 
 ACCEPTED = {
     "sampled": f"00-{TRACE}-{PARENT}-01",
@@ -197,12 +204,16 @@ def test_ids_without_traceparent_are_distinct(stage: Stage) -> None:
     assert len({row["span_id"] for row in rows}) == 100
 
 
-# --- texts -------------------------------------------------------------------------------------------------------------
+# --- texts ----------------------------------------------------------------------------------------
 
 SECRET = "s3cr3t"
 SECRETIVE = {
-    "query values": request(f"GET /q?ok=visible&token={SECRET}&password={SECRET}&X-Goog-Signature={SECRET}&sig={SECRET}"),
-    "cloud signatures": request(f"GET /q?AWSAccessKeyId={SECRET}&Signature={SECRET}&X-Amz-Signature={SECRET}&ok=visible"),
+    "query values": request(
+        f"GET /q?ok=visible&token={SECRET}&password={SECRET}&X-Goog-Signature={SECRET}&sig={SECRET}"
+    ),
+    "cloud signatures": request(
+        f"GET /q?AWSAccessKeyId={SECRET}&Signature={SECRET}&X-Amz-Signature={SECRET}&ok=visible"
+    ),
     "names of other forms": request(f"GET /q?access_token={SECRET}&api_key={SECRET}&client_secret={SECRET}&ok=visible"),
     "upper case": request(f"GET /q?TOKEN={SECRET}&Password={SECRET}&ok=visible"),
     "encoded name": request(f"GET /q?to%6ben={SECRET}&pass%77ord={SECRET}&ok=visible"),
@@ -211,29 +222,34 @@ SECRETIVE = {
     "user alone": request(f"GET http://{SECRET}@127.0.0.1:@PORT/visible"),
     "userinfo and query": request(f"GET http://u:{SECRET}@127.0.0.1:@PORT/q?token={SECRET}&ok=visible"),
     "absolute form in a query": request(f"GET /visible?next=http://u:{SECRET}@example.com/"),
-    "headers": request("GET /visible", f"Authorization: Basic {SECRET}", f"Cookie: id={SECRET}", f"X-Api-Key: {SECRET}"),
+    "headers": request(
+        "GET /visible", f"Authorization: Basic {SECRET}", f"Cookie: id={SECRET}", f"X-Api-Key: {SECRET}"
+    ),
     "body": request("POST /visible", body=f"password={SECRET}".encode()),
     "secret at the cut": request(f"GET /visible?pad={'p' * 600}&token={SECRET * 20}"),
 }
 
 
+def printed_of(stage: Stage, ask: bytes) -> tuple[list[Row], str]:
+    """The rows of one exchange, and all that was printed meanwhile."""
+    before = len(stage.tcp.stdout())
+    rows = exchange(stage, swap(ask))
+    return rows, stage.tcp.stdout()[before:]
+
+
 @pytest.mark.parametrize("ask", SECRETIVE.values(), ids=SECRETIVE)
 def test_secrets_are_not_printed(stage: Stage, ask: bytes) -> None:
-    place = stage.place()
-    play(place, [swap(ask)])
-    rows = stage.rows(place, 2)
+    rows, printed = printed_of(stage, ask)
     assert len(rows) == 2
-    assert "visible" in str(rows)
-    assert SECRET not in stage.tcp.stdout()[-100_000:]
+    assert "visible" in printed
+    assert SECRET not in printed
 
 
 def test_userinfo_beyond_the_cut_is_not_printed(stage: Stage) -> None:
     """Of a target that is cut within its userinfo, what is left has no @ to tell it by."""
-    place = stage.place()
-    play(place, [swap(request(f"GET http://user:{SECRET * 200}@127.0.0.1:@PORT/x"))])
-    stage.rows(place, 2)
-    stage.tcp.rows(0)
-    assert SECRET not in stage.tcp.stdout()
+    _, printed = printed_of(stage, request(f"GET http://user:{SECRET * 200}@127.0.0.1:@PORT/x"))
+    assert '"GET"' in printed
+    assert SECRET not in printed
 
 
 CUTS = {
@@ -271,7 +287,12 @@ def test_long_values_are_cut_and_said_to_be(stage: Stage) -> None:
 
 @pytest.mark.parametrize("most", [1 << 20, 100])
 def test_user_agent_deep_in_the_head(stage: Stage, most: int) -> None:
-    ask = request("GET /deep", *(f"X-Pad-{i}: {'p' * 1000}" for i in range(10)), "User-Agent: deep/1.0 (ten kilobytes)", *(f"X-{i}: v" for i in range(20)))
+    ask = request(
+        "GET /deep",
+        *(f"X-Pad-{i}: {'p' * 1000}" for i in range(10)),
+        "User-Agent: deep/1.0 (ten kilobytes)",
+        *(f"X-{i}: v" for i in range(20)),
+    )
     rows = exchange(stage, Talk([send(ask), recv(len(OK))], [recv(len(ask), most), send(OK)]))
     assert_seen(rows, Exchange(path="/deep", got=5).seen())
     assert one_of(rows, "server")["attributes"]["user_agent.original"] == "deep/1.0 (ten kilobytes)"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import socket
 import threading
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -13,8 +13,12 @@ from . import attempts
 from .expected import Exchange, assert_seen, at, failed_connect
 from .messages import OK, request, response, swap, turns
 from .raw import Peer, Place, Talk, accepted, connected, listening, play, recv, send, take
-from .stage import Ports
 from .tracer import Row, Tracer, for_ports, trace
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .stage import Ports
 
 pytestmark = pytest.mark.root
 
@@ -58,7 +62,10 @@ class EarlierConnections:
         take(self.ends["in mid body"][0], [send(POST), send(b"x" * 10)])
         take(self.ends["in mid body"][1], [recv(len(POST) + 10)])
         take(self.ends["in mid response"][0], [send(GET)])
-        take(self.ends["in mid response"][1], [recv(len(GET)), send(response("200 OK", "Content-Length: 20", sized=False) + b"y" * 10)])
+        take(
+            self.ends["in mid response"][1],
+            [recv(len(GET)), send(response("200 OK", "Content-Length: 20", sized=False) + b"y" * 10)],
+        )
 
     def go_on(self) -> None:
         turn(*self.ends["never used"])
@@ -116,7 +123,7 @@ def test_connection_from_before_the_run(name: str, earlier: dict[str, list[Row]]
     assert_seen(earlier[name], [row for exchange in EARLIER[name] for row in exchange.seen()])
 
 
-# --- the ledger --------------------------------------------------------------------------------------------------------
+# --- the ledger -----------------------------------------------------------------------------------
 
 
 def number_after(words: str, text: str) -> int:
@@ -172,7 +179,7 @@ def test_rows_of_the_last_moment_are_printed(ports: Ports) -> None:
     assert ended.status == 0
 
 
-# --- filters -----------------------------------------------------------------------------------------------------------
+# --- filters --------------------------------------------------------------------------------------
 
 
 def rows_of_other_port(tracer: Tracer, ports: Ports) -> list[Row]:

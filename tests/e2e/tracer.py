@@ -9,20 +9,22 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 SOURCES = Path(__file__).parents[2] / "src"
 READY_SECONDS = 60.0
 STOP_SECONDS = 10.0
-SETTLE_SECONDS = 0.6  # three flushes: whatever comes later was not meant to come
+SETTLE_SECONDS = 0.5  # two flushes and more: whatever comes later was not meant to come
 Row = dict[str, Any]
 
 
-class TracerFailed(Exception):
+class TracerError(Exception):
     """The tracer did not become ready, or its output is not what was agreed upon."""
 
 
@@ -58,19 +60,22 @@ class Tracer:
         self._lines: list[str] = []
         self._rows: list[Row] = []
         self._errors: list[str] = []
-        self._readers = [self._follow(self._process.stdout, self._take_row), self._follow(self._process.stderr, self._take_error)]
+        self._readers = [
+            self._follow(self._process.stdout, self._take_row),
+            self._follow(self._process.stderr, self._take_error),
+        ]
 
     @property
     def pid(self) -> int:
         return self._process.pid
 
     def wait_ready(self) -> None:
-        """Returns once capture has begun; raises TracerFailed with stderr if it does not."""
+        """Returns once capture has begun; raises TracerError with stderr if it does not."""
         with self._changed:
             self._changed.wait_for(lambda: self._ready or not self._readers[1].is_alive(), READY_SECONDS)
         if not self._ready:
             self.kill()
-            raise TracerFailed(f"the tracer did not become ready; its stderr:\n{''.join(self._errors)}")
+            raise TracerError(f"the tracer did not become ready; its stderr:\n{''.join(self._errors)}")
 
     def rows(self, expect: int = 0, timeout: float = 5.0, where: Callable[[Row], bool] = anything) -> list[Row]:
         """Waits for so many rows, or for the timeout; then a while longer, so that surplus ones are seen too."""
@@ -98,7 +103,9 @@ class Tracer:
         seconds = time.monotonic() - began
         for reader in self._readers:
             reader.join(STOP_SECONDS)
-        return Ended(status, seconds, self._rows[before:], "".join(line for line in self._errors if line[:5] != "ready"))
+        return Ended(
+            status, seconds, self._rows[before:], "".join(line for line in self._errors if line[:5] != "ready")
+        )
 
     def kill(self) -> None:
         if self._process.poll() is None:

@@ -86,7 +86,6 @@ class Case:
     born: bool = True  # else picked up in mid-stream, and the side is not known
     off: bool = False  # no longer looked at, before the last close
     split: bool = True  # may be cut anywhere
-    wrong: str = ""  # why it fails, where the C code is at fault
 
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -321,8 +320,7 @@ MESSAGES = (
     Case(
         "blanks in a target",
         (rq(get(b"/a b HTTP/1 c")), rs(response(b"400 Bad", b"", b"Content-Length: 0"))),
-        (exchange(400, target=b"/a"),),
-        wrong="a blank that ends a window is lost from the target",
+        (exchange(400, target=b"/a", truncated=1),),
     ),
     Case(
         "HTTP/1.0 answered until close",
@@ -431,7 +429,6 @@ FRAMING = (
         "an empty member after chunked",
         (rq(post(CHUNKS, b"Transfer-Encoding: chunked,")), rs(OK), rq(GET), rs(OK)),
         (exchange(method=b"POST", request_body_bytes=15), exchange()),
-        wrong="an empty list member after chunked hides it (RFC 9110 section 5.6.1.2)",
     ),
     Case(
         "a response with another coding ends with its connection",
@@ -568,13 +565,11 @@ LONG = (
             rs(OK),
         ),
         (exchange(host=b"h" * 256, user_agent=b"u" * 192, traceparent=b"p" * 64, tracestate=b"s" * 256),),
-        wrong="the CR after a value counts as part of it, and as what was cut",
     ),
     Case(
         "a second tracestate past the bound",
         (rq(get(b"/", b"tracestate: " + b"s" * 250, b"tracestate: " + b"t" * 20)), rs(OK)),
         (exchange(tracestate=b"s" * 250 + b"," + b"t" * 5, truncated=2),),
-        wrong="the CR after a value counts as part of it, and takes a byte of the room",
     ),
     Case(
         "a target of 8 KiB",
@@ -874,10 +869,6 @@ ENDS = (
     Case("an unused connection closes", (CLOSE,)),
 )
 
-GUESSED = "bytes with no control character pass for an unfinished request line, which any response then confirms"
-MISTAKEN = (
-    "bytes with no control character pass for an unfinished request line, which hides a request from the other side"
-)
 MID_STREAM = tuple(
     Case(
         name,
@@ -885,20 +876,19 @@ MID_STREAM = tuple(
         (exchange(target=b"/2", response_body_bytes=2),),
         born=False,
         split=False,
-        wrong=wrong,
     )
-    for name, before, wrong in (
-        ("before a request", (), ""),
-        ("in a response's body", (rs(b"\0\1\2 of a body\r\n"),), ""),
-        ("in a request's body", (rq(b"\0\1\2 of a body\r\n"), rs(HI)), ""),
-        ("in a request's body of one line", (rq(b'{"a": 1}'), rs(HI)), ""),
-        ("in a request's body of words", (rq(b"of a body"), rs(HI)), GUESSED),
-        ("in a request's body of one word", (rq(b"body"), rs(HI)), GUESSED),
-        ("in a request's body of words, by two calls", (rq(b"of a body"), rq(b"and more"), rs(HI)), GUESSED),
-        ("in a request's head", (rq(b"Accept: */*\r\nHost: x\r\n\r\n"), rs(HI)), ""),
-        ("in a response's body of words", (rs(b"of a body"),), MISTAKEN),
-        ("before a response", (rs(HI),), ""),
-        ("in a response's head", (rs(b"Server: x\r\n\r\nhi"),), ""),
+    for name, before in (
+        ("before a request", ()),
+        ("in a response's body", (rs(b"\0\1\2 of a body\r\n"),)),
+        ("in a request's body", (rq(b"\0\1\2 of a body\r\n"), rs(HI))),
+        ("in a request's body of one line", (rq(b'{"a": 1}'), rs(HI))),
+        ("in a request's body of words", (rq(b"of a body"), rs(HI))),
+        ("in a request's body of one word", (rq(b"body"), rs(HI))),
+        ("in a request's body of words, by two calls", (rq(b"of a body"), rq(b"and more"), rs(HI))),
+        ("in a request's head", (rq(b"Accept: */*\r\nHost: x\r\n\r\n"), rs(HI))),
+        ("in a response's body of words", (rs(b"of a body"),)),
+        ("before a response", (rs(HI),)),
+        ("in a response's head", (rs(b"Server: x\r\n\r\nhi"),)),
     )
 )
 

@@ -7,8 +7,6 @@ import pytest
 from unit.cases import CHUNKED, GET, HI, OK, get, post, response
 from unit.harness import CLIENT, CLOSE, EGRESS, INGRESS, SERVER, Connection, text
 
-PASSED_OVER = "the body that ends a message of recvmmsg is passed over again in the next message"
-LEAK = "a filtered connection's exchange keeps its place in the table for ever"
 
 
 def targets(connection: Connection) -> list[bytes]:
@@ -67,7 +65,6 @@ def test_a_filtered_connection_is_not_looked_at_again() -> None:
     assert connection.counters() == {"seen": 1, "filtered": 1}
 
 
-@pytest.mark.xfail(strict=True, reason=LEAK)
 def test_a_filtered_exchange_gives_its_place_back() -> None:
     connection = Connection(SERVER)
     connection.limit(refuse=True)
@@ -91,8 +88,8 @@ def test_a_call_of_too_many_turns_loses_what_is_outstanding() -> None:
 @pytest.mark.parametrize(
     "size",
     [
-        pytest.param(20, marks=pytest.mark.xfail(strict=True, reason=PASSED_OVER)),
-        pytest.param(64, marks=pytest.mark.xfail(strict=True, reason=PASSED_OVER)),
+        20,
+        64,
         1000,
     ],
 )

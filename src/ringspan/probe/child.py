@@ -11,6 +11,7 @@ import os
 import socket
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -78,16 +79,19 @@ def compile_program(bcc: Any, settings: ProbeSettings) -> Any:
             raise CannotTrace(f"the BPF program does not compile: {reason}", "report this with the output of ringspan doctor") from error
 
 
-def load_function(bcc: Any, program: Any, name: str) -> int:
-    """Have the kernel verify one program; returns its descriptor; raises CannotTrace with the verifier's last words."""
-    with captured_stderr() as errors:
-        try:
-            return int(program.load_func(name, bcc.BPF.RAW_TRACEPOINT).fd)
-        except Exception as error:
-            errors.seek(0)
-            words = [line for line in errors.read().decode(errors="replace").splitlines() if line.strip()]
-            last = next((line for line in reversed(words) if not line.startswith(("processed", "bpf:"))), str(error))
-            raise CannotTrace(f"the kernel refuses the program {name}: {last}", "run as root; see ringspan doctor") from error
+def load_functions(bcc: Any, program: Any) -> dict[str, int]:
+    """Have the kernel verify the programs, side by side; returns descriptors; raises CannotTrace with the verifier's words."""
+    names = [*TAIL_CALLED, *ATTACHED.values()]
+    with captured_stderr() as errors, ThreadPoolExecutor(2) as pool:
+        loaded = {name: pool.submit(program.load_func, name, bcc.BPF.RAW_TRACEPOINT) for name in names}
+        for name, future in loaded.items():
+            error = future.exception()
+            if error:
+                errors.seek(0)
+                words = [line for line in errors.read().decode(errors="replace").splitlines() if line.strip()]
+                last = next((line for line in reversed(words) if not line.startswith(("processed", "bpf:"))), str(error))
+                raise CannotTrace(f"the kernel refuses the program {name}: {last}", "run as root; see ringspan doctor")
+        return {name: int(future.result().fd) for name, future in loaded.items()}
 
 
 def layout_of(program: Any) -> dict[str, list[int]]:
@@ -134,7 +138,7 @@ def hand_over(channel: socket.socket, settings: ProbeSettings) -> None:
     bcc = import_bcc()
     program = compile_program(bcc, settings)
     channel.send(json.dumps({"layout": layout_of(program)}).encode())
-    functions = {name: load_function(bcc, program, name) for name in [*TAIL_CALLED, *ATTACHED.values()]}
+    functions = load_functions(bcc, program)
     fill_maps(program, settings, functions)
     if channel.recv(1) != b"+":
         return

@@ -33,7 +33,7 @@ KEPT_FIELDS = {
 COMBINED_FIELDS = {"TRACEPARENT", "TRACESTATE"}
 
 MARKED = [
-    "METHOD_FIRST", "METHOD", "TARGET_FIRST", "TARGET", "MINOR_0", "MINOR_1", "LINE",
+    "METHOD_FIRST", "METHOD", "TARGET_FIRST", "TARGET", "TARGET_REST", "MINOR_0", "MINOR_1", "LINE",
     "STATUS_1", "STATUS_2", "STATUS_3", "LENGTH_FIRST", "LENGTH", "SIZE_FIRST", "SIZE",
     *(f"{name}_FIRST" for name in KEPT_FIELDS.values()),
 ]  # fmt: skip
@@ -96,13 +96,15 @@ def _request_line(a: Automaton) -> None:
     a.on("TARGET_START", (ALL, "EVENT_REJECT"), (VISIBLE, "TARGET_FIRST"))
     for state in ("TARGET_FIRST", "TARGET"):
         a.on(state, (ALL, "EVENT_REJECT"), (VISIBLE, "TARGET"), (SP, "VERSION"))
-    # A space may be part of a (wrong) target that the server answers 400: only the version ends it.
-    a.inherit("VERSION", "TARGET")
-    a.word("VERSION", "HTTP/1.", "VERSION_DOT", "TARGET", fold=False)
-    a.inherit("VERSION_DOT", "TARGET")
+    # A (wrong) target with blanks, that the server answers 400, is kept up to the first, and
+    # named as cut: only the version ends it.
+    a.on("TARGET_REST", (ALL, "EVENT_REJECT"), (VISIBLE, "TARGET_REST"), (SP, "VERSION"))
+    a.inherit("VERSION", "TARGET_REST")
+    a.word("VERSION", "HTTP/1.", "VERSION_DOT", "TARGET_REST", fold=False)
+    a.inherit("VERSION_DOT", "TARGET_REST")
     a.on("VERSION_DOT", (DIGITS, "MINOR_1"), (frozenset(b"0"), "MINOR_0"))
     for state in ("MINOR_0", "MINOR_1"):
-        a.inherit(state, "TARGET")
+        a.inherit(state, "TARGET_REST")
         a.on(state, (CR, "VERSION_CR"), (LF, "LINE"))
     a.on("VERSION_CR", (ALL, "EVENT_REJECT"), (LF, "LINE"))
 
@@ -110,11 +112,11 @@ def _request_line(a: Automaton) -> None:
 def _http2_preface(a: Automaton) -> None:
     """PRI * HTTP/2.0: the target is seen as any other, the version tells."""
     a.on("VERSION_HTTP/", (frozenset(b"2"), "VERSION_2"))
-    a.inherit("VERSION_2", "TARGET")
+    a.inherit("VERSION_2", "TARGET_REST")
     a.on("VERSION_2", (frozenset(b"."), "VERSION_2_DOT"))
-    a.inherit("VERSION_2_DOT", "TARGET")
+    a.inherit("VERSION_2_DOT", "TARGET_REST")
     a.on("VERSION_2_DOT", (frozenset(b"0"), "VERSION_20"))
-    a.inherit("VERSION_20", "TARGET")
+    a.inherit("VERSION_20", "TARGET_REST")
     a.on("VERSION_20", (CR | LF, "EVENT_HTTP2"))
 
 
@@ -167,7 +169,9 @@ def _transfer_encoding(a: Automaton) -> None:
     a.on("CODING_START", (BLANK | CR | COMMA, "CODING_START"))
     a.word("CODING_START", "chunked", "CODING_CHUNKED", "CODING_OTHER")
     a.inherit("CODING_CHUNKED", "CODING_OTHER")
-    a.on("CODING_CHUNKED", (BLANK | CR, "CODING_CHUNKED"), (LF, "EVENT_CHUNKED"))
+    a.on("CODING_CHUNKED", (BLANK | CR, "CODING_CHUNKED"), (COMMA, "CODING_AFTER"), (LF, "EVENT_CHUNKED"))
+    a.inherit("CODING_AFTER", "CODING_START")  # empty members do not count (RFC 9110 section 5.6.1.2)
+    a.on("CODING_AFTER", (BLANK | CR | COMMA, "CODING_AFTER"), (LF, "EVENT_CHUNKED"))
 
 
 def _chunks(a: Automaton) -> None:
