@@ -1,6 +1,6 @@
 """What ringspan costs: start-up, memory, in-kernel time per request, CPU of the consumer; nginx under a fixed rate.
 
-    sudo .venv/bin/python bench/cost.py [--rate 5000] [--seconds 10] [--role server]
+sudo .venv/bin/python bench/cost.py [--rate 5000] [--seconds 10] [--role server]
 """
 
 from __future__ import annotations
@@ -64,10 +64,15 @@ def main() -> None:
     arguments.add_argument("--role", default="server")
     arguments.add_argument("--show", default="none")
     given = arguments.parse_args()
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
-    print(f"machine {platform.machine()} {os.cpu_count()} cpus, kernel {platform.release()}, commit {commit.stdout.strip()}")
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    print(f"machine {platform.machine()}, {os.cpu_count()} cpus, kernel {platform.release()}")
+    print(f"commit {commit.stdout.strip()}")
     with servers.start("nginx") as server:
-        tracer, ready_s = start("--port", str(server.port), "--role", given.role, "--show", given.show, "--interval", "1")
+        tracer, ready_s = start(
+            "--port", str(server.port), "--role", given.role, "--show", given.show, "--interval", "1"
+        )
         STATS.write_text("1")
         try:
             time.sleep(0.5)
@@ -85,8 +90,9 @@ def main() -> None:
     requests = done["requests"]
     print(f"start-up to ready       {ready_s:.2f} s")
     print(f"consumer resident       {memory:.0f} MB")
-    print(f"consumer CPU            {100 * cpu / given.seconds:.1f} % of a core at {requests / given.seconds:.0f} requests/s")
-    print(f"in-kernel per request   {(after - before) / requests / 1000:.2f} us ({(runs_after - runs_before) / requests:.1f} runs)")
+    print(f"consumer CPU            {100 * cpu / given.seconds:.1f} % of a core")
+    spent, runs = after - before, runs_after - runs_before
+    print(f"in-kernel per request   {spent / requests / 1000:.2f} us ({runs / requests:.1f} runs)")
     print(f"requests sent / logged  {requests} / {logged}")
     print(ledger.strip())
 

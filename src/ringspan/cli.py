@@ -26,9 +26,15 @@ def parser() -> argparse.ArgumentParser:
     top = Parser(prog="ringspan", description=__doc__ and "Every HTTP request of this Linux host, as OpenTelemetry.")
     top.add_argument("--version", action="version", version=f"ringspan {__version__}")
     commands = top.add_subparsers(dest="command", required=True, parser_class=Parser)
-    trace = commands.add_parser("trace", help="trace HTTP requests", description="Trace the HTTP requests this host serves and makes.")
+    trace = commands.add_parser(
+        "trace", help="trace HTTP requests", description="Trace the HTTP requests this host serves and makes."
+    )
     add = trace.add_argument
-    add("--show", choices=["table", "lines", "json", "none"], help="what to print (default: table on a terminal, else lines)")
+    add(
+        "--show",
+        choices=["table", "lines", "json", "none"],
+        help="what to print (default: table on a terminal, else lines)",
+    )
     add("--interval", type=float, metavar="S", help="seconds between two tables or sets of lines (default 2)")
     add("--otlp", metavar="URL", help="send spans to this OTLP endpoint")
     add("--protocol", choices=["grpc", "http/protobuf"], help="OTLP protocol (default grpc)")

@@ -6,7 +6,7 @@ import time
 
 
 class Clock:
-    """Maps CLOCK_MONOTONIC nanoseconds (bpf_ktime_get_ns) to Unix nanoseconds; the offset follows steps of the wall clock."""
+    """Maps CLOCK_MONOTONIC (bpf_ktime_get_ns) to Unix time, both in nanoseconds; follows steps of the wall clock."""
 
     def __init__(self) -> None:
         self._offset = 0

@@ -39,14 +39,7 @@ class Settings:
     exchanges: int = 8192
 
 
-def _number(key: str, value: Any, where: str, low: float, high: float, kind: type[int] | type[float]) -> Any:
-    wrong_kind = isinstance(value, bool) or not isinstance(value, int if kind is int else (int, float))
-    if wrong_kind or not low <= value <= high:
-        raise UsageError(f"{where}: {key}: {value!r} is not a number from {low:g} to {high:g}")
-    return kind(value)
-
-
-BOUNDS: dict[str, tuple[float, float, type[int] | type[float]]] = {
+BOUNDS: dict[str, tuple[float, float, type[int | float]]] = {
     "interval": (0.1, 86400, float),
     "duration": (0.1, 1e9, float),
     "pid": (1, 1 << 22, int),
@@ -57,14 +50,22 @@ BOUNDS: dict[str, tuple[float, float, type[int] | type[float]]] = {
 }
 
 
+def _number(key: str, value: Any, where: str) -> Any:
+    low, high, kind = BOUNDS[key]
+    wrong_kind = isinstance(value, bool) or not isinstance(value, int if kind is int else (int, float))
+    if wrong_kind or not low <= value <= high:
+        raise UsageError(f"{where}: {key}: {value!r} is not a number from {low:g} to {high:g}")
+    return kind(value)
+
+
 def _checked(key: str, value: Any, where: str) -> Any:
     if key in CHOICES and value is not None and value not in CHOICES[key]:
         raise UsageError(f"{where}: {key}: {value!r} is not one of {', '.join(CHOICES[key])}")
     if key in ("pid", "port", "exe"):
         values = value if isinstance(value, list) else [value]
-        return [str(v) if key == "exe" else _number(key, v, where, *BOUNDS[key]) for v in values]
+        return [str(v) if key == "exe" else _number(key, v, where) for v in values]
     if key in BOUNDS and value is not None:
-        value = _number(key, value, where, *BOUNDS[key])
+        value = _number(key, value, where)
     if key == "ring_bytes" and value & (value - 1):
         raise UsageError(f"{where}: ring_bytes: {value} is not a power of two")
     if key == "otlp" and value is not None and not fnmatch.fnmatch(str(value), "http*://?*"):
@@ -86,7 +87,9 @@ def read_file(path: Path) -> dict[str, Any]:
     for key in values:
         if key not in known:
             near = difflib.get_close_matches(str(key), known, 1)
-            raise UsageError(f"{path}: unknown key {key!r}", f"did you mean {near[0]!r}?" if near else "see config/default.yaml")
+            raise UsageError(
+                f"{path}: unknown key {key!r}", f"did you mean {near[0]!r}?" if near else "see config/default.yaml"
+            )
     return values
 
 

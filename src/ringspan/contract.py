@@ -50,7 +50,9 @@ def _dtype(body: str, numbers: dict[str, int]) -> np.dtype[Any]:
     packed = np.dtype(fields)
     aligned = np.dtype(fields, align=True)
     if packed.itemsize != aligned.itemsize:
-        raise ValueError(f"contract.h: hidden padding: {packed.itemsize} bytes of members, {aligned.itemsize} as C lays them out")
+        raise ValueError(
+            f"contract.h: hidden padding: {packed.itemsize} bytes of members, {aligned.itemsize} as C lays them out"
+        )
     return packed
 
 
@@ -67,7 +69,9 @@ def number(name: str) -> int:
 
 def names(prefix: str) -> dict[int, str]:
     """Return the enumerators that begin with a prefix, by value, without it and in lower case."""
-    return {value: name.removeprefix(prefix).lower() for name, value in header().numbers.items() if name.startswith(prefix)}
+    return {
+        value: name.removeprefix(prefix).lower() for name, value in header().numbers.items() if name.startswith(prefix)
+    }
 
 
 RECORD = header().structs["record"]

@@ -103,7 +103,10 @@ class Counts:
         batch = batch[self._ends.first_reports(batch, now)]
         if not len(batch):
             return
-        columns = [batch[name].astype(np.uint64) for name in ("endpoint_hash", "status", "failure", "error_number", "kind", "tgid")]
+        columns = [
+            batch[name].astype(np.uint64)
+            for name in ("endpoint_hash", "status", "failure", "error_number", "kind", "tgid")
+        ]
         order = np.lexsort(columns)
         changed = np.zeros(len(batch), bool)
         changed[0] = True

@@ -73,7 +73,9 @@ def readable(span: Span) -> ReadableSpan:
 
 def wants_export(otlp: str | None) -> bool:
     """Is there anywhere to send to, by flag or by the SDK's variables?"""
-    return bool(otlp) or any(k.startswith("OTEL_EXPORTER_OTLP_") and k.endswith("ENDPOINT") and v for k, v in os.environ.items())
+    return bool(otlp) or any(
+        k.startswith("OTEL_EXPORTER_OTLP_") and k.endswith("ENDPOINT") and v for k, v in os.environ.items()
+    )
 
 
 def make_exporter(otlp: str | None, protocol: str | None) -> SpanExporter:
@@ -129,7 +131,9 @@ class Delivery:
         self._wake.set()
         self._thread.join(deadline_s)
         if self._thread.is_alive():
-            threading.Thread(target=self._exporter.shutdown, daemon=True).start()  # its retry loop ends; may take seconds
+            threading.Thread(
+                target=self._exporter.shutdown, daemon=True
+            ).start()  # its retry loop ends; may take seconds
         with self._lock:
             left = len(self._queue) + self._sending
             if left:
@@ -177,5 +181,3 @@ def silence_sdk() -> None:
     for name in ("opentelemetry.exporter", "opentelemetry.sdk"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-
-

@@ -72,7 +72,9 @@ def _lockdown() -> Check:
         mode = (re.search(r"\[(\w+)\]", text) or ["", "none"])[1]
     except OSError:
         mode = "unknown (securityfs not mounted)"
-    return Check("lockdown", mode != "confidentiality", mode, "lockdown=confidentiality forbids BPF to read kernel memory")
+    return Check(
+        "lockdown", mode != "confidentiality", mode, "lockdown=confidentiality forbids BPF to read kernel memory"
+    )
 
 
 def _bcc() -> Check:

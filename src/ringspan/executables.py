@@ -1,4 +1,4 @@
-"""--exe GLOB: which executables are asked for. The kernel knows them by inode and device; user space reads paths and judges."""
+"""--exe GLOB: which executables are asked for. The kernel knows inodes and devices; user space judges by path."""
 
 from __future__ import annotations
 

@@ -55,7 +55,16 @@ def _from_command_line(root: Path) -> str | None:
 
 
 def _java_name(words: list[str]) -> str | None:
-    takes_value = {"-cp", "-classpath", "--class-path", "-p", "--module-path", "--add-opens", "--add-exports", "--add-modules"}
+    takes_value = {
+        "-cp",
+        "-classpath",
+        "--class-path",
+        "-p",
+        "--module-path",
+        "--add-opens",
+        "--add-exports",
+        "--add-modules",
+    }
     following = iter(words)
     for word in following:
         if word == "-jar":

@@ -36,7 +36,9 @@ class Account:
 
     def line(self) -> str:
         """Print it: zero losses are left out."""
-        shown = [f"{key} {value}" for key, value in self.parts.items() if value or not key.startswith(("lost", "failed"))]
+        shown = [
+            f"{key} {value}" for key, value in self.parts.items() if value or not key.startswith(("lost", "failed"))
+        ]
         wrong = f" (off by {self.gap})" if self.gap else ""
         return f"{self.name}: {self.total_name} {self.total} = {' + '.join(shown)}{wrong}"
 
@@ -81,7 +83,9 @@ class Ledger:
 
 def exchange_account(kernel: dict[str, int], in_flight: int, filtered_here: int, swept: int) -> Account:
     """Seen = recorded + in flight + filtered + lost[reason]."""
-    lost = {f"lost ({key.removeprefix(LOST).replace('_', ' ')})": v for key, v in kernel.items() if key.startswith(LOST)}
+    lost = {
+        f"lost ({key.removeprefix(LOST).replace('_', ' ')})": v for key, v in kernel.items() if key.startswith(LOST)
+    }
     parts = {
         "recorded": kernel["recorded"] + swept - filtered_here,
         "in flight": in_flight,

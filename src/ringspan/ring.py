@@ -1,8 +1,8 @@
 """The BPF ring buffer as batches of records: mmapped, copied out by column, never one callback per record.
 
-Layout (kernel/bpf/ringbuf.c): page 0 holds the consumer position and is ours to write; page 1 holds the producer position; then
-the data, mapped twice in a row so that no record wraps. Each record has an 8-byte header: length with a busy bit (31) and a
-discard bit (30), then a page offset. All records of ringspan have one size, so a batch is one array.
+Layout (kernel/bpf/ringbuf.c): page 0 holds the consumer position and is ours to write; page 1 holds the producer
+position; then the data, mapped twice in a row so that no record wraps. Each record has an 8-byte header: length with a
+busy bit (31) and a discard bit (30), then a page offset. All records of ringspan have one size: a batch is one array.
 """
 
 from __future__ import annotations

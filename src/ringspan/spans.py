@@ -29,7 +29,7 @@ SERVER = contract.number("ROLE_SERVER")
 AF_UNIX = 1
 DEFAULT_METHODS = "GET,HEAD,POST,PUT,DELETE,CONNECT,OPTIONS,TRACE,PATCH"
 KNOWN_METHODS = set(os.environ.get("OTEL_INSTRUMENTATION_HTTP_KNOWN_METHODS", DEFAULT_METHODS).upper().split(","))
-TRUNCATED = {value: name for value, name in contract.names("TRUNCATED_").items()}
+TRUNCATED = contract.names("TRUNCATED_")
 ATTRIBUTE_OF_TEXT = {
     "host": server_attributes.SERVER_ADDRESS,
     "user_agent": user_agent_attributes.USER_AGENT_ORIGINAL,
@@ -142,7 +142,9 @@ def _add_server(out: dict[str, Any], row: Any, parts: target.Target) -> None:
     if not host and row.family != AF_UNIX:
         host = target.address(row.family, row.local_address if server else row.remote_address)
     out[server_attributes.SERVER_ADDRESS] = host or target.unix_path(row.unix_path)
-    out[server_attributes.SERVER_PORT] = port or own_port or 80  # a Unix socket has none: the scheme's (RFC 9110 section 4.2.1)
+    out[server_attributes.SERVER_PORT] = (
+        port or own_port or 80
+    )  # a Unix socket has none: the scheme's (RFC 9110 section 4.2.1)
 
 
 def _add_peer(out: dict[str, Any], row: Any) -> None:

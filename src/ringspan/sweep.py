@@ -44,7 +44,13 @@ class Sweeper:
 
     @staticmethod
     def _ended(record: np.ndarray[Any, np.dtype[Any]]) -> np.ndarray[Any, np.dtype[Any]]:
-        word = "INCOMPLETE" if record["status"][0] else "CONNECTION_CLOSED" if record["role"][0] == SERVER else "CLIENT_CLOSED"
+        word = (
+            "INCOMPLETE"
+            if record["status"][0]
+            else "CONNECTION_CLOSED"
+            if record["role"][0] == SERVER
+            else "CLIENT_CLOSED"
+        )
         record["failure"] = contract.number(f"FAILURE_{word}")
         record["end_ktime_ns"] = max(int(record["start_ktime_ns"][0]), int(record["first_byte_ktime_ns"][0]))
         return record

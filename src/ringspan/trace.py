@@ -141,7 +141,8 @@ class Tracer:
         connects = batch["kind"] == contract.number("RECORD_CONNECT_FAILURE")
         self._filtered["connects"] += int((~kept & connects).sum())
         self._filtered["exchanges"] += int((~kept & ~connects).sum())
-        return batch[kept]
+        chosen: np.ndarray[Any, np.dtype[Any]] = batch[kept]
+        return chosen
 
     def _show(self, now: float) -> None:
         if self._settings.show == "lines":

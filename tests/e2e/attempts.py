@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from .raw import FAMILIES, LOOPBACK, PATIENCE_SECONDS, Peer, Place, ScriptError, be_patient, connected, listening
+from .peer import FAMILIES, LOOPBACK, PATIENCE_SECONDS, Peer, Place, ScriptError
+from .raw import be_patient, connected, listening
 
 Attempt = Callable[[Place], None]
 NAMESPACE = f"ringspan-test-{os.getpid()}"

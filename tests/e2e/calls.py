@@ -21,10 +21,19 @@ class _Iovec(ct.Structure):
 
 
 class _Message(ct.Structure):
+    """A struct mmsghdr."""
+
     _fields_ = (
-        ("name", ct.c_void_p), ("name_bytes", ct.c_uint), ("iov", ct.POINTER(_Iovec)), ("iov_count", ct.c_size_t),
-        ("control", ct.c_void_p), ("control_bytes", ct.c_size_t), ("flags", ct.c_int), ("_pad", ct.c_int), ("bytes", ct.c_uint),
-    )  # fmt: skip
+        ("name", ct.c_void_p),
+        ("name_bytes", ct.c_uint),
+        ("iov", ct.POINTER(_Iovec)),
+        ("iov_count", ct.c_size_t),
+        ("control", ct.c_void_p),
+        ("control_bytes", ct.c_size_t),
+        ("flags", ct.c_int),
+        ("_pad", ct.c_int),
+        ("bytes", ct.c_uint),
+    )
 
 
 LIBC = ct.CDLL(None, use_errno=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .raw import Script, Step, Talk, recv, send
+from .peer import Script, Step, Talk
+from .raw import recv, send
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from .expected import at
-from .raw import Place
+from .peer import Place
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Protocol
 import pytest
 
 from .expected import Exchange, Seen, assert_seen, at
-from .raw import Place, Talk, play
+from .raw import play
 from .tracer import SETTLE_SECONDS, Row
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from .peer import Place, Talk
     from .stage import Stage
 
 LATE_SECONDS = 3.0

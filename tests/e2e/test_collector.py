@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from peers.clients import run
 from peers.plan import plan_for
 from peers.servers import start
@@ -54,12 +55,23 @@ def test_the_collector_holds_exactly_what_json_showed(tmp_path: Path, protocol: 
     available("requests")
     refused = free_port()
     with collector(tmp_path) as running, start("http.server") as server:
-        flags = ["--port", str(server.port), "--port", str(refused), "--otlp", running.url(protocol), "--protocol", protocol]
+        flags = [
+            "--port",
+            str(server.port),
+            "--port",
+            str(refused),
+            "--otlp",
+            running.url(protocol),
+            "--protocol",
+            protocol,
+        ]
         with trace(*flags) as tracer:
             plan = plan_for("http.server") * 10
             run("requests", server.url, plan)
-            with pytest.raises(Exception, match="."):
-                run("curl", f"http://127.0.0.1:{refused}", plan[:1])[0].status or (_ for _ in ()).throw(ConnectionError("refused"))
+            with pytest.raises(Exception, match=r"."):
+                run("curl", f"http://127.0.0.1:{refused}", plan[:1])[0].status or (_ for _ in ()).throw(
+                    ConnectionError("refused")
+                )
             tracer.rows(expect=2 * len(plan) + 1, timeout=15)
             ended = tracer.stop()
             rows = tracer.all_rows()
@@ -74,7 +86,9 @@ def test_own_exports_are_not_traced(tmp_path: Path) -> None:
     available("requests")
     with collector(tmp_path) as running, start("http.server") as server:
         ports = [str(server.port), str(running.http)]
-        with trace("--port", ports[0], "--port", ports[1], "--otlp", running.url("http"), "--protocol", "http/protobuf") as tracer:
+        with trace(
+            "--port", ports[0], "--port", ports[1], "--otlp", running.url("http"), "--protocol", "http/protobuf"
+        ) as tracer:
             plan = plan_for("http.server")
             run("requests", server.url, plan)
             rows = tracer.rows(expect=2 * len(plan), timeout=10)

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from peers.clients import run
 from peers.plan import Call
 from peers.servers import Server, start
@@ -26,7 +27,9 @@ RINGSPAN = [sys.executable, "-m", "ringspan.cli"]
 
 def begin(*args: str, env: dict[str, str] | None = None) -> subprocess.Popen[str]:
     """Starts a trace; returns once it is ready."""
-    process = subprocess.Popen([*RINGSPAN, "trace", *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
+    process = subprocess.Popen(
+        [*RINGSPAN, "trace", *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env
+    )
     assert process.stderr
     for line in process.stderr:
         if line.startswith("ready"):
@@ -69,7 +72,9 @@ def test_lines_count_each_request_once_most_used_first() -> None:
 
 def test_table_shows_endpoints_rate_and_ledger() -> None:
     with start("http.server") as server:
-        tracer = begin("--show", "table", "--interval", "60", "--port", str(server.port), env=os.environ | {"COLUMNS": "120"})
+        tracer = begin(
+            "--show", "table", "--interval", "60", "--port", str(server.port), env=os.environ | {"COLUMNS": "120"}
+        )
         get(server, "/api/users", 4)
         time.sleep(0.3)
         out, _, _ = end(tracer)
@@ -81,14 +86,29 @@ def test_table_shows_endpoints_rate_and_ledger() -> None:
 
 def test_without_an_exporter_one_line_says_so() -> None:
     environment = {key: value for key, value in os.environ.items() if not key.startswith("OTEL_")}
-    done = subprocess.run([*RINGSPAN, "trace", "--port", "1", "--duration", "0.3"], capture_output=True, text=True, env=environment, check=True)
+    done = subprocess.run(
+        [*RINGSPAN, "trace", "--port", "1", "--duration", "0.3"],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=True,
+    )
     assert len(re.findall(r"nothing is exported", done.stderr)) == 1
 
 
 @pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
 def test_an_interrupt_ends_within_two_seconds_with_the_collector_down(protocol: str) -> None:
     with start("http.server") as server:
-        tracer = begin("--show", "none", "--port", str(server.port), "--otlp", f"http://127.0.0.1:{free_port()}", "--protocol", protocol)
+        tracer = begin(
+            "--show",
+            "none",
+            "--port",
+            str(server.port),
+            "--otlp",
+            f"http://127.0.0.1:{free_port()}",
+            "--protocol",
+            protocol,
+        )
         get(server, "/api/users", 100)
         time.sleep(1)
         _, err, seconds = end(tracer)
@@ -103,7 +123,9 @@ def test_a_hanging_collector_does_not_delay_the_end() -> None:
     with socket.socket() as hole, start("http.server") as server:
         hole.bind(("127.0.0.1", 0))
         hole.listen()
-        tracer = begin("--show", "none", "--port", str(server.port), "--otlp", f"http://127.0.0.1:{hole.getsockname()[1]}")
+        tracer = begin(
+            "--show", "none", "--port", str(server.port), "--otlp", f"http://127.0.0.1:{hole.getsockname()[1]}"
+        )
         get(server, "/api/users", 10)
         time.sleep(0.5)
         _, err, seconds = end(tracer)
@@ -180,11 +202,14 @@ def test_a_second_interrupt_ends_at_once() -> None:
 
 
 def test_without_root_it_says_so() -> None:
-    done = subprocess.run(["setpriv", "--reuid", "65534", "--clear-groups", *RINGSPAN, "trace"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["setpriv", "--reuid", "65534", "--clear-groups", *RINGSPAN, "trace"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if done.returncode == 126 or "No module named" in done.stderr or "Permission denied" in done.stderr:
         pytest.skip(f"this checkout is out of reach of an unprivileged user: {done.stderr.strip()[-80:]}")
     assert done.returncode == 3
     assert len(done.stderr.strip().splitlines()) == 1
     assert "root" in done.stderr
-
-

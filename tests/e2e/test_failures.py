@@ -11,11 +11,8 @@ import pytest
 from . import attempts
 from .expected import Exchange, Seen, assert_seen, failed_connect, one_of
 from .messages import CHUNKED, OK, request, response, swap
+from .peer import Place, Script, Step, Talk
 from .raw import (
-    Place,
-    Script,
-    Step,
-    Talk,
     accepted,
     await_told,
     close,

@@ -6,6 +6,7 @@ import os
 import re
 
 import pytest
+
 from peers import load
 from peers.servers import start
 from peers.test_peers import available

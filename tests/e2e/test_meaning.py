@@ -10,13 +10,10 @@ import pytest
 
 from .expected import Exchange, assert_seen, one_of
 from .messages import CHUNKED, OK, request, response, swap, turns
+from .peer import Peer, Place, Talk, fill
 from .raw import (
-    Peer,
-    Place,
-    Talk,
     accepted,
     connected,
-    fill,
     listening,
     pause,
     play,

@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 from urllib.parse import urlsplit
 
 import pytest
+
 from peers import build
 from peers.clients import CLIENTS, can_upload_chunked, run
 from peers.plan import TRACEPARENT, Call, Result, plan_for
@@ -102,7 +103,9 @@ def check_side(rows: list[Row], kind: str, want: Counter[Facts]) -> None:
     assert have == want, f"{kind} rows: {difference(want, have)}"
 
 
-def check_peers(rows: list[Row], servers: list[Server], server_pids: dict[int, set[int]], client_pids: set[int]) -> None:
+def check_peers(
+    rows: list[Row], servers: list[Server], server_pids: dict[int, set[int]], client_pids: set[int]
+) -> None:
     ports = {server.port for server in servers}
     for row in rows:
         attributes = row["attributes"]

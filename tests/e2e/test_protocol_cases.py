@@ -22,8 +22,8 @@ from .messages import (
     turns,
     until_close,
 )
+from .peer import Talk
 from .raw import (
-    Talk,
     duplicate,
     half_close,
     handed_over,

@@ -33,9 +33,7 @@ def wrk_run(url: str, connections: int, threads: int, seconds: int) -> int:
     return int(found[1])
 
 
-def rate_run(
-    targets: str | Sequence[str], rate: int, seconds: float, connections: int
-) -> dict[str, Any]:
+def rate_run(targets: str | Sequence[str], rate: int, seconds: float, connections: int) -> dict[str, Any]:
     """Sends rate * seconds requests over kept-open connections, each target in its turn.
 
     A target is "URL" or "METHOD URL". Returns requests, statuses, bytes and errors.

@@ -21,8 +21,7 @@ class Call:
     @property
     def chunked(self) -> bool:
         return any(
-            name.lower() == "transfer-encoding" and value.lower() == "chunked"
-            for name, value in self.headers.items()
+            name.lower() == "transfer-encoding" and value.lower() == "chunked" for name, value in self.headers.items()
         )
 
     @property

@@ -48,7 +48,7 @@ class Spec:
     """How to run a server; its log is what it prints, or a file that it writes itself."""
 
     argv: Callable[[Place], list[str]]
-    prepare: Callable[[Place], None] = lambda place: None
+    prepare: Callable[[Place], None] = lambda _place: None
     log: str = "output.log"
     processes: int = 1
     upstream: Callable[[Place], list[str]] | None = None
@@ -164,9 +164,7 @@ SERVERS: dict[str, Spec] = {
     "go": Spec(_program("{program}/go-server", "{port}")),
     "node": Spec(_program("{program}", "{src}/node/server.js", "{port}")),
     "java": Spec(_program("java", NO_DELAY, "-cp", "{program}", "Server", "{port}")),
-    "java-jetty": Spec(
-        _program("java", "-cp", "{program}:{program}/lib/*", "JettyServer", "{port}")
-    ),
+    "java-jetty": Spec(_program("java", "-cp", "{program}:{program}/lib/*", "JettyServer", "{port}")),
     "rust": Spec(_program("{program}", "{port}")),
 }
 

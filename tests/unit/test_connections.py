@@ -8,7 +8,6 @@ from unit.cases import CHUNKED, GET, HI, OK, get, post, response
 from unit.harness import CLIENT, CLOSE, EGRESS, INGRESS, SERVER, Connection, text
 
 
-
 def targets(connection: Connection) -> list[bytes]:
     return [text(record, "target") for record in connection.records()]
 

@@ -1,7 +1,7 @@
 """Kernel types from the running kernel's own BTF: a source tree small enough that BCC needs no kernel headers.
 
-BCC wants a kernel source folder (BCC_KERNEL_SOURCE). Real headers break old BCCs on new kernels; the types that a tracer
-reads, dumped by libbpf from /sys/kernel/btf/vmlinux, are 40 KB and always those of the kernel that runs.
+BCC wants a kernel source folder (BCC_KERNEL_SOURCE). Real headers break old BCCs on new kernels; the types that a
+tracer reads, dumped by libbpf from /sys/kernel/btf/vmlinux, are 40 KB and always those of the kernel that runs.
 """
 
 from __future__ import annotations
@@ -15,22 +15,62 @@ from typing import NamedTuple
 from ringspan.errors import CannotTrace
 
 BTF_FILE = Path("/sys/kernel/btf/vmlinux")
-STRUCTS = (
-    "sock tcp_sock unix_sock unix_address socket task_struct files_struct fdtable file inode "
-    "super_block mm_struct net pt_regs user_msghdr iovec"
-).split()
-TYPEDEFS = (
-    "u8 u16 u32 u64 s8 s16 s32 s64 __u8 __u16 __u32 __u64 __s8 __s16 __s32 __s64 __be16 __be32 "
-    "size_t bool pid_t __wsum __sum16"
-).split()
+STRUCTS = [
+    "sock",
+    "tcp_sock",
+    "unix_sock",
+    "unix_address",
+    "socket",
+    "task_struct",
+    "files_struct",
+    "fdtable",
+    "file",
+    "inode",
+    "super_block",
+    "mm_struct",
+    "net",
+    "pt_regs",
+    "user_msghdr",
+    "iovec",
+]
+TYPEDEFS = [
+    "u8",
+    "u16",
+    "u32",
+    "u64",
+    "s8",
+    "s16",
+    "s32",
+    "s64",
+    "__u8",
+    "__u16",
+    "__u32",
+    "__u64",
+    "__s8",
+    "__s16",
+    "__s32",
+    "__s64",
+    "__be16",
+    "__be32",
+    "size_t",
+    "bool",
+    "pid_t",
+    "__wsum",
+    "__sum16",
+]
 KIND_STRUCT, KIND_TYPEDEF, KIND_FUNC = 4, 8, 12  # enum in include/uapi/linux/btf.h
 FUNCTIONS = {"bpf_get_current_task_btf": "HAS_TASK_BTF"}  # helpers that not every kernel has, and their flags
 
 # Headers that BCC's own prelude includes by name: what they would define is in vmlinux.h already.
-EMPTY_HEADERS = (
-    "uapi/linux/bpf.h uapi/linux/if_packet.h uapi/linux/if_ether.h uapi/linux/ptrace.h "
-    "linux/log2.h linux/types.h linux/bpf_common.h"
-).split()
+EMPTY_HEADERS = [
+    "uapi/linux/bpf.h",
+    "uapi/linux/if_packet.h",
+    "uapi/linux/if_ether.h",
+    "uapi/linux/ptrace.h",
+    "linux/log2.h",
+    "linux/types.h",
+    "linux/bpf_common.h",
+]
 KCONFIG_H = """#pragma once
 #define CONFIG_BPF_SYSCALL 1
 #define BPF_NO_PRESERVE_ACCESS_INDEX
@@ -79,7 +119,9 @@ def read_types() -> KernelTypes:
 
     btf = bpf.btf__load_vmlinux_btf()
     if not btf:
-        raise CannotTrace(f"the kernel's types ({BTF_FILE}) cannot be read", "run a kernel with CONFIG_DEBUG_INFO_BTF=y")
+        raise CannotTrace(
+            f"the kernel's types ({BTF_FILE}) cannot be read", "run a kernel with CONFIG_DEBUG_INFO_BTF=y"
+        )
     callback = PRINTF(emit)
     dump = bpf.btf_dump__new(btf, callback, None, None)
     for kind, names in ((KIND_STRUCT, STRUCTS), (KIND_TYPEDEF, TYPEDEFS)):
@@ -87,7 +129,9 @@ def read_types() -> KernelTypes:
             type_id = bpf.btf__find_by_name_kind(btf, name.encode(), kind)
             if type_id > 0:
                 bpf.btf_dump__dump_type(dump, type_id)
-    flags = [f"-D{flag}" for name, flag in FUNCTIONS.items() if bpf.btf__find_by_name_kind(btf, name.encode(), KIND_FUNC) > 0]
+    flags = [
+        f"-D{flag}" for name, flag in FUNCTIONS.items() if bpf.btf__find_by_name_kind(btf, name.encode(), KIND_FUNC) > 0
+    ]
     bpf.btf_dump__free(dump)
     bpf.btf__free(btf)
     text = b"".join(out)

@@ -1,7 +1,7 @@
 """The short-lived process that holds BCC and LLVM: compiles, loads, attaches, hands the descriptors over, and goes.
 
-Run as `python -m ringspan.probe.child SOCKET_FD`; the settings come by the socket, as JSON. Its last message there is JSON, with the
-descriptors of maps, links and programs beside it; on failure it is the reason and the remedy.
+Run as `python -m ringspan.probe.child SOCKET_FD`; the settings come by the socket, as JSON. Its last
+message there is JSON, with the descriptors of maps, links and programs beside it; on failure, the reason and the remedy.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from ringspan.protocols import http1
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# The tail-called ones in the order of `enum program` in bpf/maps.h; the rest with their tracepoints. A connection must not be
-# seen to move bytes before its closing can be seen, hence the order.
+# The tail-called ones in the order of `enum program` in bpf/maps.h; the rest with their tracepoints. A connection must
+# not be seen to move bytes before its closing can be seen, hence the order.
 TAIL_CALLED = ["on_lay_out", "on_follow", "on_settle", "on_close", "on_connection_state", "on_connect"]
 ATTACHED = {
     "tcp_destroy_sock": "on_destroy",
@@ -57,9 +57,13 @@ def import_bcc() -> Any:
     try:
         import bcc  # noqa: PLC0415
     except ImportError as error:
-        raise CannotTrace("BCC is not installed for this Python", "apt-get install python3-bpfcc (not PyPI's bcc)") from error
+        raise CannotTrace(
+            "BCC is not installed for this Python", "apt-get install python3-bpfcc (not PyPI's bcc)"
+        ) from error
     if not hasattr(bcc, "BPF"):
-        raise CannotTrace("the module bcc is not the BPF Compiler Collection", "pip uninstall bcc; apt-get install python3-bpfcc")
+        raise CannotTrace(
+            "the module bcc is not the BPF Compiler Collection", "pip uninstall bcc; apt-get install python3-bpfcc"
+        )
     return bcc
 
 
@@ -76,11 +80,13 @@ def compile_program(bcc: Any, settings: ProbeSettings) -> Any:
             errors.seek(0)
             words = errors.read().decode(errors="replace").strip().splitlines()
             reason = next((line for line in words if "error:" in line), str(error))
-            raise CannotTrace(f"the BPF program does not compile: {reason}", "report this with the output of ringspan doctor") from error
+            raise CannotTrace(
+                f"the BPF program does not compile: {reason}", "report this with the output of ringspan doctor"
+            ) from error
 
 
 def load_functions(bcc: Any, program: Any) -> dict[str, int]:
-    """Have the kernel verify the programs, side by side; returns descriptors; raises CannotTrace with the verifier's words."""
+    """Have the kernel verify the programs, side by side; returns descriptors; raises CannotTrace with its words."""
     names = [*TAIL_CALLED, *ATTACHED.values()]
     with captured_stderr() as errors, ThreadPoolExecutor(2) as pool:
         loaded = {name: pool.submit(program.load_func, name, bcc.BPF.RAW_TRACEPOINT) for name in names}
@@ -89,7 +95,9 @@ def load_functions(bcc: Any, program: Any) -> dict[str, int]:
             if error:
                 errors.seek(0)
                 words = [line for line in errors.read().decode(errors="replace").splitlines() if line.strip()]
-                last = next((line for line in reversed(words) if not line.startswith(("processed", "bpf:"))), str(error))
+                last = next(
+                    (line for line in reversed(words) if not line.startswith(("processed", "bpf:"))), str(error)
+                )
                 raise CannotTrace(f"the kernel refuses the program {name}: {last}", "run as root; see ringspan doctor")
         return {name: int(future.result().fd) for name, future in loaded.items()}
 
@@ -97,7 +105,7 @@ def load_functions(bcc: Any, program: Any) -> dict[str, int]:
 def layout_of(program: Any) -> dict[str, list[int]]:
     """Return offset and size of each member of the record as BCC's clang laid it out."""
     leaf = program["layout"].Leaf
-    return {name: [getattr(leaf, name).offset, getattr(leaf, name).size] for name, *_ in leaf._fields_}  # noqa: SLF001
+    return {name: [getattr(leaf, name).offset, getattr(leaf, name).size] for name, *_ in leaf._fields_}
 
 
 def fill_maps(program: Any, settings: ProbeSettings, functions: dict[str, int]) -> None:
@@ -123,7 +131,9 @@ def attach(bcc: Any, functions: dict[str, int]) -> list[int]:
     for tracepoint, name in ATTACHED.items():
         fd = bcc.lib.bpf_attach_raw_tracepoint(functions[name], tracepoint.encode())
         if fd < 0:
-            raise CannotTrace(f"the raw tracepoint {tracepoint} cannot be attached", "run as root, on Linux 5.8 or later")
+            raise CannotTrace(
+                f"the raw tracepoint {tracepoint} cannot be attached", "run as root, on Linux 5.8 or later"
+            )
         links.append(fd)
     return links
 

@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +18,7 @@ from ringspan.probe.settings import ProbeSettings
 
 MESSAGE_BYTES = 1 << 16
 DESCRIPTORS = 64
+HANDED = ("maps", "links", "functions")
 
 
 @dataclass
@@ -30,7 +32,7 @@ class Probe:
 
     def counters(self) -> dict[str, int]:
         """Return the kernel's counts by name, as in `enum counter`, in lower case."""
-        names = {value: name for value, name in contract.names("COUNTER_").items()}
+        names = contract.names("COUNTER_")
         values = maps.sum_counters(self.maps["counters"], contract.number("COUNTERS"))
         return {names[i]: value for i, value in enumerate(values)}
 
@@ -74,11 +76,13 @@ class Probe:
 
 def check_layout(there: dict[str, list[int]]) -> None:
     """Compare the record that BCC's clang laid out with the one decoded here; raises CannotTrace if they differ."""
-    fields = contract.RECORD.fields or {}
+    fields: Mapping[str, Any] = contract.RECORD.fields or {}
     here = {name: [int(offset), int(kind.itemsize)] for name, (kind, offset, *_) in fields.items()}
     if there != here:
         wrong = sorted(name for name in there.keys() | here.keys() if there.get(name) != here.get(name))
-        raise CannotTrace(f"the record's layout in BPF is not contract.h's: {', '.join(wrong)}", "this is a bug: please report it")
+        raise CannotTrace(
+            f"the record's layout in BPF is not contract.h's: {', '.join(wrong)}", "this is a bug: please report it"
+        )
 
 
 class Start:
@@ -106,19 +110,15 @@ class Start:
             message, fds = self._receive()
         finally:
             self.cancel()
-        groups = [dict(zip(message[kind], fds[start:], strict=False)) for kind, start in self._starts(message)]
-        return Probe(*groups)
+        handed = iter(fds)
+        maps_, links, functions = ({name: next(handed) for name in message[kind]} for kind in HANDED)
+        return Probe(maps_, links, functions)
 
     def cancel(self) -> None:
         """End the child, whatever it is doing."""
         self._channel.close()
         self._process.kill()
         self._process.communicate()
-
-    @staticmethod
-    def _starts(message: dict[str, Any]) -> list[tuple[str, int]]:
-        maps_count, links_count = len(message["maps"]), len(message["links"])
-        return [("maps", 0), ("links", maps_count), ("functions", maps_count + links_count)]
 
     def _receive(self) -> tuple[dict[str, Any], list[int]]:
         data, fds, _flags, _address = socket.recv_fds(self._channel, MESSAGE_BYTES, DESCRIPTORS)
