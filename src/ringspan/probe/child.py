@@ -1,7 +1,7 @@
 """The short-lived process that holds BCC and LLVM: compiles, loads, attaches, hands the descriptors over, and goes.
 
 Run as `python -m ringspan.probe.child SOCKET_FD`; the settings come by the socket, as JSON. Its last
-message there is JSON, with the descriptors of maps, links and programs beside it; on failure, the reason and the remedy.
+message there is JSON, with the descriptors of maps, links and programs beside it; on failure, reason and remedy.
 """
 
 from __future__ import annotations
