@@ -439,6 +439,7 @@ static __always_inline bool finish_call(void)
 		return false;
 	if (end_of_call(w, c))
 		return true;
+	note_progress(c, w->now_ns);
 	unlock(c);
 	return false;
 }

@@ -109,6 +109,16 @@ static __always_inline struct connection *connection_of(const struct stream *s)
 	return connection_open(s, ROLE_UNKNOWN, 0);
 }
 
+/* A call that was not followed to its end is found out only now. */
+static __always_inline u32 settlement_of(struct connection *c, u32 how)
+{
+	if (!c->broken)
+		return how;
+	count(c->broken);
+	c->broken = 0;
+	return SETTLE_DESYNC;
+}
+
 /* This side closes, for writing at least. */
 static __always_inline void close_egress(struct connection *c, bool wholly, u64 now)
 {
@@ -116,8 +126,8 @@ static __always_inline void close_egress(struct connection *c, bool wholly, u64 
 		c->closed_ns = now;
 	if (c->off || !outstanding(c) || !lock(c))
 		return;
-	if (wholly)
-		settle(c, SETTLE_CLOSED, now);
+	if (wholly || c->broken)
+		settle(c, settlement_of(c, SETTLE_CLOSED), now);
 	else if (c->role == ROLE_SERVER && ends_here(c, SETTLE_CLOSED))
 		finish_oldest(c, now, FAILURE_NONE, 0);
 	unlock(c);
@@ -126,7 +136,7 @@ static __always_inline void close_egress(struct connection *c, bool wholly, u64 
 static __always_inline void connection_forget(struct connection *c, u64 key, u64 now)
 {
 	if (!c->off && outstanding(c))
-		settle(c, SETTLE_CLOSED, c->closed_ns ? c->closed_ns : now);
+		settle(c, settlement_of(c, SETTLE_CLOSED), c->closed_ns ? c->closed_ns : now);
 	connections.delete(&key);
 }
 

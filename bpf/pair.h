@@ -39,6 +39,14 @@ static __always_inline void send_exchange(struct exchange *x, u64 now, u8 failur
 		count(COUNTER_RECORDED);
 }
 
+/* Of the oldest exchange's response, the status line at least has come, but not yet its whole head.
+ */
+static __always_inline bool has_status_line(const struct connection *c, const struct direction *out)
+{
+	return !c->response_begun && out->first_ns && out->phase == PHASE_HEAD &&
+	       out->status >= 200;
+}
+
 /* Close the oldest outstanding exchange, well or not. */
 static __always_inline void finish_oldest(struct connection *c, u64 now, u8 failure, u16 error)
 {
@@ -51,10 +59,15 @@ static __always_inline void finish_oldest(struct connection *c, u64 now, u8 fail
 			x->record.request_body_bytes = in->body_bytes;
 		if (c->response_begun)
 			x->record.response_body_bytes = out->body_bytes;
+		if (has_status_line(c, out)) {
+			x->record.status = out->status;
+			x->record.first_byte_ktime_ns = out->first_ns;
+		}
 		if (x->confirmed)
 			send_exchange(x, now, failure, error);
 		exchange_drop(&key);
 	}
+	out->first_ns = 0;
 	c->next_response++;
 	c->response_begun = 0;
 }
@@ -310,13 +323,13 @@ static __always_inline void reject(struct work *w, struct connection *c, struct 
 }
 
 /* Why the oldest outstanding exchange ends without a whole response (docs/glossary.md). */
-static __always_inline u8 failure_of(const struct connection *c)
+static __always_inline u8 failure_of(struct connection *c)
 {
 	bool server = c->role == ROLE_SERVER;
 
 	if (c->invalid_response)
 		return FAILURE_INVALID_RESPONSE;
-	if (c->response_begun)
+	if (c->response_begun || has_status_line(c, responses(c)))
 		return FAILURE_INCOMPLETE;
 	if (server)
 		return c->peer_gone || c->error ? FAILURE_CLIENT_CLOSED : FAILURE_CONNECTION_CLOSED;
@@ -359,4 +372,21 @@ static __always_inline void settle(struct connection *c, u32 how, u64 now)
 		c->directions[INGRESS].phase = PHASE_SEEK;
 		c->directions[EGRESS].phase = PHASE_SEEK;
 	}
+}
+
+/* A Unix socket's process may die and tell no one: leave what is known so far where user space will
+ * find it. */
+static __always_inline void note_progress(struct connection *c, u64 now)
+{
+	struct exchange_key key = {.connection = c->identity, .index = c->next_response};
+	struct exchange *x;
+
+	if (c->family != AF_UNIX_ || !outstanding(c))
+		return;
+	x = exchange_get(&key);
+	if (!x)
+		return;
+	x->record.end_ktime_ns = now;
+	if (c->response_begun)
+		x->record.response_body_bytes = responses(c)->body_bytes;
 }

@@ -3,7 +3,7 @@
 
 /* Bounds: how many requests may be outstanding on one connection, and how much of a call is looked
  * at. */
-#define OUTSTANDING_MAX 64
+#define OUTSTANDING_MAX 128
 #define WINDOW_BYTES 2048
 #define SCAN_STEPS 64
 #define GATHER_STEPS 16

@@ -306,9 +306,9 @@ static __always_inline bool turn(struct work *w, struct connection *c, const str
 		FORGET();
 		w->then = take_event(w, c);
 		FORGET();
-		/* A chunk's data in the turn of its size: small chunks are many. */
-		if (w->state == STATE_EVENT_SIZE && !w->then &&
-		    direction_of(w, c)->phase == PHASE_BODY)
+		/* A body, or a chunk's data, in the turn of what announces it: small ones are many.
+		 */
+		if (!w->then && direction_of(w, c)->phase == PHASE_BODY)
 			w->then = take_body(w, direction_of(w, c), span_of(w), w->is_request);
 	}
 	FORGET();

@@ -10,14 +10,14 @@ SECRET_KEY = re.compile(
     r"|^(?:sig|auth|authorization|sid|otp|pin)$",
     re.IGNORECASE,
 )
-USERINFO = re.compile(r"^([a-z][a-z0-9+.-]*://)[^/?#@]*@", re.IGNORECASE)
+USERINFO = re.compile(r"([a-z][a-z0-9+.-]*(?:://|%3a%2f%2f))[^/?#@&;\s]*?(?:@|%40)", re.IGNORECASE)
+SEPARATORS = re.compile(r"([&;])")
 
 
 def query(text: str) -> str:
     """Replace the values of secret-looking keys of a query string."""
-    if "=" not in text:
-        return text
-    return "&".join(_pair(part) for part in text.split("&"))
+    text = _without_userinfo(text)
+    return "".join(_pair(part) for part in SEPARATORS.split(text)) if "=" in text else text
 
 
 def _pair(part: str) -> str:
@@ -32,6 +32,9 @@ def _decoded(key: str) -> str:
 
 def url(text: str) -> str:
     """Replace userinfo and the values of secret-looking query keys of an absolute URL or a request target."""
-    text = USERINFO.sub(rf"\1{REDACTED}:{REDACTED}@", text)
     before, mark, after = text.partition("?")
-    return f"{before}{mark}{query(after)}" if mark else text
+    return f"{_without_userinfo(before)}{mark}{query(after)}"
+
+
+def _without_userinfo(text: str) -> str:
+    return USERINFO.sub(rf"\1{REDACTED}:{REDACTED}@", text)

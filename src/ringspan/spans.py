@@ -30,6 +30,7 @@ AF_UNIX = 1
 DEFAULT_METHODS = "GET,HEAD,POST,PUT,DELETE,CONNECT,OPTIONS,TRACE,PATCH"
 KNOWN_METHODS = set(os.environ.get("OTEL_INSTRUMENTATION_HTTP_KNOWN_METHODS", DEFAULT_METHODS).upper().split(","))
 TRUNCATED = contract.names("TRUNCATED_")
+TARGET_CUT = contract.number("TRUNCATED_TARGET")
 ATTRIBUTE_OF_TEXT = {
     "host": server_attributes.SERVER_ADDRESS,
     "user_agent": user_agent_attributes.USER_AGENT_ORIGINAL,
@@ -98,7 +99,7 @@ def _cut_target(row: Any) -> str:
 
 def _exchange_attributes(row: Any) -> dict[str, Any]:
     method = text(row.method)
-    parts = target.split(text(row.target), method)
+    parts = target.split(text(row.target), method, cut=bool(row.truncated & TARGET_CUT))
     known = method in KNOWN_METHODS
     out: dict[str, Any] = {http_attributes.HTTP_REQUEST_METHOD: method if known else "_OTHER"}
     if not known:
@@ -115,14 +116,14 @@ def _exchange_attributes(row: Any) -> dict[str, Any]:
         if parts.query:
             out[url_attributes.URL_QUERY] = redact.query(parts.query)
     else:
-        out[url_attributes.URL_FULL] = redact.url(_full_url(row, method))
+        out[url_attributes.URL_FULL] = redact.url(_full_url(row, method, parts))
     if row.user_agent_bytes:
         out[user_agent_attributes.USER_AGENT_ORIGINAL] = text(row.user_agent)
     return out
 
 
-def _full_url(row: Any, method: str) -> str:
-    whole = text(row.target)
+def _full_url(row: Any, method: str, parts: target.Target) -> str:
+    whole = text(row.target) if any(parts) else ""
     if method == "CONNECT" or target.ABSOLUTE.fullmatch(whole):
         return whole
     authority = text(row.host)

@@ -40,7 +40,21 @@ class Sweeper:
         return np.concatenate(found) if found else np.empty(0, contract.RECORD)
 
     def _is_orphan(self, record: Any) -> bool:
-        return record["family"] == AF_UNIX and not (self._proc / str(record["tgid"])).exists()
+        """Is the process gone that had the exchange, and the socket too, which another may hold?"""
+        if record["family"] != AF_UNIX or (self._proc / str(record["tgid"])).exists():
+            return False
+        return not self._socket_exists(int(record["netns"]), str(record["socket_inode"]))
+
+    def _socket_exists(self, netns: int, inode: str) -> bool:
+        """Look for a Unix socket in its network namespace, through any process that lives there."""
+        for process in self._proc.iterdir():
+            try:
+                if process.name.isdigit() and (process / "ns/net").stat().st_ino == netns:
+                    lines = (process / "net/unix").read_text(errors="replace").splitlines()
+                    return any(line.split()[6:7] == [inode] for line in lines)
+            except OSError:  # it has just ended
+                continue
+        return False
 
     @staticmethod
     def _ended(record: np.ndarray[Any, np.dtype[Any]]) -> np.ndarray[Any, np.dtype[Any]]:
@@ -52,5 +66,4 @@ class Sweeper:
             else "CLIENT_CLOSED"
         )
         record["failure"] = contract.number(f"FAILURE_{word}")
-        record["end_ktime_ns"] = max(int(record["start_ktime_ns"][0]), int(record["first_byte_ktime_ns"][0]))
         return record

@@ -18,11 +18,16 @@ class Target(NamedTuple):
     authority: str
 
 
-def split(target: str, method: str) -> Target:
-    """Take a target apart: origin, absolute, authority (CONNECT) or asterisk form."""
+def split(target: str, method: str, *, cut: bool = False) -> Target:
+    """Take a target apart: origin, absolute, authority (CONNECT) or asterisk form.
+
+    Of one that was cut before its authority ended, nothing is known: what is there may be a part of its userinfo.
+    """
     if method == "CONNECT":
         return Target("", "", target)
     absolute = ABSOLUTE.fullmatch(target)
+    if cut and absolute and not absolute[2]:
+        return Target("", "", "")
     authority, rest = (absolute[1], absolute[2]) if absolute else ("", target)
     path, _, query = rest.partition("#")[0].partition("?")
     return Target(path or ("/" if absolute else ""), query, authority)

@@ -20,6 +20,7 @@ typedef int64_t s64;
 #define min_u64(a, b) ((a) < (b) ? (a) : (b))
 #define OPAQUE(x) ((void)(x))
 #define FORGET() __asm__ volatile("" : : : "memory")
+#define AF_UNIX_ 1
 #define ETIMEDOUT_ 110
 
 #include "contract.h"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,6 +15,7 @@ from .peer import Peer, Place, Talk, fill
 from .raw import (
     accepted,
     connected,
+    in_child,
     listening,
     pause,
     play,
@@ -143,6 +145,28 @@ def test_answer_that_overtakes_the_writer(stage: Stage, family: str) -> None:
         os.waitpid(pid, 0)
     wanted = [Exchange(path=f"/round/{i}", got=i % 50) for i in range(ROUNDS)]
     assert_seen(stage.rows(place, 2 * ROUNDS), [row for one in wanted for row in one.seen()])
+
+
+def test_many_connections_at_once(stage: Stage) -> None:
+    places = [stage.place() for _ in range(8)]
+
+    def work(place: Place) -> None:
+        play(place, 5 * [turns([numbered(i) for i in range(20)])])
+
+    together(*(partial(work, place) for place in places))
+    wanted = [Exchange(path=f"/round/{i}", got=i) for i in range(20)]
+    for place in places:
+        assert_seen(stage.rows(place, 200), 5 * [row for one in wanted for row in one.seen()])
+
+
+def test_process_of_each_exchange(stage: Stage) -> None:
+    """The one that reads the request, on the server's side."""
+    place = stage.place()
+    server = [recv(len(GET)), send(OK), in_child(recv(len(GET)), send(OK))]
+    play(place, [Talk([send(GET), recv(len(OK)), send(GET), recv(len(OK))], server)])
+    rows = [row for row in stage.rows(place, 4) if row["kind"] == "server"]
+    pids = [row["attributes"]["process.pid"] for row in sorted(rows, key=lambda row: row["start_unix_ns"])]
+    assert pids == [os.getpid(), *place.children]
 
 
 # --- ids ------------------------------------------------------------------------------------------

@@ -28,6 +28,7 @@ from .raw import (
     half_close,
     handed_over,
     in_child,
+    pause,
     recv,
     recv_end,
     send,
@@ -604,6 +605,26 @@ DESCRIPTORS = [
     ),
 ]
 
+# Whoever read the request, or sent it, is gone: the exchange goes on in another process.
+READER_GONE = [
+    Case(
+        f"reader of the request is gone, {family}",
+        (Talk([send(GET), recv(len(OK))], [in_child(recv(len(GET))), pause(2.5), send(OK)]),),
+        family=family,
+        slow=True,
+    )
+    for family in ("v4", "unix")
+]
+WRITER_GONE = [
+    Case(
+        f"writer of the request is gone, {family}",
+        (Talk([in_child(send(GET)), recv(len(OK))], [recv(len(GET)), pause(2.5), send(OK)]),),
+        family=family,
+        slow=True,
+    )
+    for family in ("v4", "unix")
+]
+
 PROTOCOLS = {
     "TLS": (
         b"\x16\x03\x01\x00\xa5\x01\x00\x00\xa1\x03\x03" + bytes(range(100)),
@@ -701,6 +722,8 @@ CASES = [
     *BODIES,
     *CALLS,
     *DESCRIPTORS,
+    *READER_GONE,
+    *WRITER_GONE,
     *OTHERS,
     *ADDRESSES,
 ]

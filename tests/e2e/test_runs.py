@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from . import attempts
-from .expected import Exchange, assert_seen, at, failed_connect
-from .messages import OK, request, response, swap, turns
+from .expected import Exchange, assert_seen, at, failed_connect, seen
+from .messages import OK, pipelined, request, response, swap, turns
 from .peer import Peer, Place, Talk
 from .raw import (
     accepted,
@@ -175,10 +175,35 @@ def assert_ledger(text: str) -> None:
     assert number_after("in flight", exchanges) == 2, text
     assert number_after("seen", next(line for line in text.splitlines() if "failed connect" in line)) == 1, text
     assert number_after("HTTP/2", text) == 2, text
+    assert_sums(text)
+
+
+def assert_sums(text: str) -> None:
+    """Both sides of each equation are equal."""
     for line in text.splitlines():
         if " = " in line:
             left, right = (sum(map(int, re.findall(r" (\d+)", side))) for side in line.split(" = "))
             assert left == right, line
+
+
+def test_what_is_lost_is_in_the_ledger(ports: Ports) -> None:
+    """More requests at once than one connection has places for: each one is a row, or counted as lost; none is wrong."""
+    place, count = Place("v4", ports.take()), 300
+    asks = [request(f"GET /{i}") for i in range(count)]
+    answers = [response(body=b"x" * i) for i in range(count)]
+    with trace(*for_ports([place.port])) as tracer:
+        play(place, [pipelined(asks, answers), swap(request("GET /after"))])
+        rows = tracer.rows(100, timeout=2)
+        ended = tracer.stop()
+    rows += ended.rows
+    wanted = [Exchange(path=f"/{i}", got=i) for i in range(count)] + [Exchange(path="/after", got=5)]
+    possible = {one for exchange in wanted for one in exchange.seen()}
+    assert {seen(row) for row in rows} <= possible
+    assert len({seen(row) for row in rows}) == len(rows)
+    exchanges = next(line for line in ended.ledger.splitlines() if "exchanges" in line)
+    assert number_after("seen", exchanges) == 2 * len(wanted), exchanges
+    assert number_after("recorded", exchanges) == len(rows), exchanges
+    assert_sums(ended.ledger)
 
 
 def test_rows_of_the_last_moment_are_printed(ports: Ports) -> None:

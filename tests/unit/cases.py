@@ -797,8 +797,8 @@ ENDS = (
         "the server closes in the answer's head",
         (rq(GET), rs(b"HTTP/1.1 200 OK\r\nContent-Le"), EOF, CLOSE),
         (rq(GET), rs(b"HTTP/1.1 200 OK\r\nContent-Le"), CLOSE),
-        client_side=(exchange(0, failure=CONNECTION_CLOSED),),
-        server_side=(exchange(0, failure=CONNECTION_CLOSED),),
+        client_side=(exchange(200, failure=INCOMPLETE),),
+        server_side=(exchange(200, failure=INCOMPLETE),),
     ),
     *ended(
         "the client closes in the answer's body",

@@ -14,22 +14,23 @@ def targets(connection: Connection) -> list[bytes]:
 
 def test_more_requests_outstanding_than_there_is_room_for() -> None:
     connection = Connection(SERVER)
-    for i in range(70):
+    for i in range(134):
         connection.call(INGRESS, get(b"/%d" % i))
-    connection.call(EGRESS, OK * 70)
+    for _ in range(2):
+        connection.call(EGRESS, OK * 67)
     connection.call(INGRESS, get(b"/next"))
     connection.call(EGRESS, OK)
-    assert targets(connection) == [*(b"/%d" % i for i in range(64)), b"/next"]
-    assert connection.counters() == {"seen": 71, "recorded": 65, "lost_pipeline_full": 6}
+    assert targets(connection) == [*(b"/%d" % i for i in range(128)), b"/next"]
+    assert connection.counters() == {"seen": 135, "recorded": 129, "lost_pipeline_full": 6}
     assert connection.in_flight == 0
 
 
 def test_all_that_is_outstanding_is_closed() -> None:
     connection = Connection(SERVER)
-    for i in range(70):
+    for i in range(134):
         connection.call(INGRESS, get(b"/%d" % i))
     connection.end(CLOSE)
-    assert connection.counters() == {"seen": 70, "recorded": 64, "lost_pipeline_full": 6}
+    assert connection.counters() == {"seen": 134, "recorded": 128, "lost_pipeline_full": 6}
     assert connection.in_flight == 0
 
 
