@@ -18,7 +18,7 @@ static __always_inline void enter_send(u64 number, const u64 *arguments, u32 fd,
 	struct connection *c;
 	struct stream s = {};
 
-	if (!stream_of(fd, &s) || !process_wanted())
+	if (!process_wanted() || !stream_of(fd, &s))
 		return;
 	c = connection_of(&s);
 	if (!c || c->off)
@@ -30,10 +30,12 @@ static __always_inline void enter_send(u64 number, const u64 *arguments, u32 fd,
 	__builtin_memcpy(call.arguments, arguments, sizeof(call.arguments));
 	if (c->family != AF_UNIX_)
 		call.sequence = sequence_written(s.sk);
-	if (calls.update(&thread, &call))
-		count(COUNTER_CALLS_TABLE_FULL);
-	else
+	if (!calls.update(&thread, &call)) {
 		c->writer = thread;
+	} else {
+		count(COUNTER_CALLS_TABLE_FULL);
+		c->broken = COUNTER_DESYNC_OVERLAP; /* its bytes will be missing */
+	}
 }
 
 /* TCP tells of its closing by state changes; a Unix socket only by these calls. */
@@ -136,7 +138,6 @@ static __always_inline struct work *begin_work(u64 connection, u8 direction, u64
 	w->now_ns = now;
 	w->moved = 0;
 	w->opaque = 0;
-	w->entered = 0;
 	w->window_at = 0;
 	w->span = 0;
 	w->spans_count = 0;
@@ -240,7 +241,7 @@ static __always_inline bool exit_receive(u64 number, const u64 *arguments, u32 f
 
 	if ((result < 0 && !is_fatal(result)) || flags & (MSG_PEEK_ | MSG_ERRQUEUE_))
 		return false;
-	if (!stream_of(fd, &s) || !process_wanted())
+	if (!process_wanted() || !stream_of(fd, &s))
 		return false;
 	c = connection_of(&s);
 	if (!c || c->off || (!result && !is_at_end(s.sk)))
@@ -262,29 +263,7 @@ static __always_inline bool exit_receive(u64 number, const u64 *arguments, u32 f
 	return true;
 }
 
-/* A send that began before tracing did, or found no place: its entry is not known. */
-static __always_inline bool reconstruct_call(struct call *call, u64 number, const u64 *arguments,
-					     u32 fd, u64 now)
-{
-	struct connection *c;
-	struct stream s = {};
-
-	if (!stream_of(fd, &s) || !process_wanted())
-		return false;
-	c = connection_of(&s);
-	if (!c)
-		return false;
-	call->begin_ns = now;
-	call->sleeps = sleeps();
-	call->sk = (u64)s.sk;
-	call->identity = c->identity;
-	call->family = c->family;
-	call->number = number;
-	__builtin_memcpy(call->arguments, arguments, sizeof(call->arguments));
-	return true;
-}
-
-static __always_inline bool exit_send(const struct call *call, bool entered, s64 result, u64 now)
+static __always_inline bool exit_send(const struct call *call, s64 result, u64 now)
 {
 	u64 key = call->sk, thread = bpf_get_current_pid_tgid();
 	struct connection *c = connections.lookup(&key);
@@ -297,7 +276,6 @@ static __always_inline bool exit_send(const struct call *call, bool entered, s64
 	if (result < 0 && is_fatal(result) && !c->error)
 		c->error = fatal_error(result);
 	w->call = *call;
-	w->entered = entered;
 	w->moved = result > 0 ? result : 0;
 	return true;
 }
@@ -342,10 +320,9 @@ static __always_inline bool exit_call(const struct call_registers *r, u64 number
 		return false;
 	if (!entered && kind == CALL_SPLICE)
 		return exit_receive(number, arguments, arguments[0], result, now);
-	if (!entered &&
-	    (result <= 0 || !reconstruct_call(&call, number, arguments, arguments[0], now)))
+	if (!entered)
 		return false;
-	return exit_send(&call, entered != 0, result, now);
+	return exit_send(&call, result, now);
 }
 
 static __always_inline void lay_out_received(struct work *w, struct connection *c)
@@ -368,7 +345,7 @@ static __always_inline void lay_out_sent(struct work *w, struct connection *c)
 	u64 thread = bpf_get_current_pid_tgid();
 	struct call *entered = calls.lookup(&thread);
 
-	if (w->entered && entered) /* a helper may have followed some of it, under the lock */
+	if (entered) /* a helper may have followed some of it, under the lock */
 		w->call.helped = entered->helped;
 	calls.delete(&thread);
 	if (c->writer == thread)

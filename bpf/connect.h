@@ -30,14 +30,18 @@ static __always_inline void enter_connect(const u64 *arguments, u64 now)
 {
 	struct attempt a = {.begin_ns = now, .in_call = 1};
 	struct call call = {.begin_ns = now, .connecting = 1};
+	struct socket_summary summary = {};
 	struct stream s = {};
 	u64 key, thread = bpf_get_current_pid_tgid();
 
 	a.own = is_own_process();
 	if (!a.own && !process_wanted())
 		return;
-	if (!stream_of(arguments[0], &s) || s.state >= SS_CONNECTING_ || !followed_family(s.sk))
+	if (!stream_of(arguments[0], &s) || s.state >= SS_CONNECTING_)
 		return; /* no socket of ours, or a question about an earlier attempt */
+	summarise(s.sk, &summary);
+	if (!is_followed(s.sk, summary.family))
+		return;
 	if (!read_destination(&a, arguments[1], arguments[2]))
 		return;
 	a.inode = inode_of(&s);
@@ -126,11 +130,12 @@ static __always_inline void remember_own(struct sock *sk, const struct attempt *
 {
 	struct endpoints e = {.netns = a->netns};
 	u64 key = (u64)sk;
-	u16 family = 0;
+	struct socket_summary summary = {};
 
-	READ(family, sk->__sk_common.skc_family);
-	read_addresses(sk, family, e.local_address, e.remote_address);
-	read_ports(sk, &e.local_port, &e.remote_port);
+	summarise(sk, &summary);
+	read_addresses(sk, summary.family, e.local_address, e.remote_address);
+	e.local_port = summary.local_port;
+	e.remote_port = summary.remote_port;
 	own_endpoints.update(&e, &key);
 }
 

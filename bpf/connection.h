@@ -53,16 +53,16 @@ static __always_inline struct connection *connection_open(const struct stream *s
 	u64 key = (u64)s->sk;
 	int zero = 0;
 	struct connection *c = blank_connections.lookup(&zero);
-	u16 family = followed_family(s->sk), local = 0, remote = 0;
+	struct socket_summary summary = {};
 
-	if (!family)
-		return 0;
-	if (family != AF_UNIX_)
-		read_ports(s->sk, &local, &remote);
+	summarise(s->sk, &summary);
 #ifdef FILTER_PORTS
-	if (family == AF_UNIX_ || !(port_wanted(local) || port_wanted(remote)))
+	if (summary.family == AF_UNIX_ ||
+	    !(port_wanted(summary.local_port) || port_wanted(summary.remote_port)))
 		return 0;
 #endif
+	if (!is_followed(s->sk, summary.family))
+		return 0;
 	if (!c || connections.update(&key, c)) {
 		count(COUNTER_CONNECTIONS_TABLE_FULL);
 		return 0;
@@ -72,17 +72,17 @@ static __always_inline struct connection *connection_open(const struct stream *s
 		return 0;
 	c->identity = random64();
 	c->inode = inode_of(s);
-	c->family = family;
-	c->local_port = local;
-	c->remote_port = remote;
+	c->family = summary.family;
+	c->local_port = summary.local_port;
+	c->remote_port = summary.remote_port;
 	c->netns = network_namespace(s->sk);
 	c->role = role;
 	c->role_known = role != ROLE_UNKNOWN;
 	c->born = born;
-	if (family == AF_UNIX_)
+	if (c->family == AF_UNIX_)
 		read_unix_path(s->sk, c->unix_path);
 	else
-		read_addresses(s->sk, family, c->local_address, c->remote_address);
+		read_addresses(s->sk, c->family, c->local_address, c->remote_address);
 	c->directions[INGRESS].state =
 		role == ROLE_CLIENT ? STATE_RESPONSE_START : STATE_REQUEST_START;
 	c->directions[EGRESS].state =
@@ -91,7 +91,7 @@ static __always_inline struct connection *connection_open(const struct stream *s
 		c->directions[INGRESS].phase = PHASE_HEAD;
 		c->directions[EGRESS].phase = PHASE_HEAD;
 	}
-	if (family != AF_UNIX_ && is_own_peer(c))
+	if (c->family != AF_UNIX_ && is_own_peer(c))
 		c->off = 1;
 	return c;
 }

@@ -293,18 +293,6 @@ static __always_inline u64 inode_of(const struct stream *s)
 	return number;
 }
 
-/* The family of a socket that is followed: TCP or a Unix stream; 0 for any other. */
-static __always_inline u16 followed_family(struct sock *sk)
-{
-	u16 family = 0, protocol = 0;
-
-	READ(family, sk->__sk_common.skc_family);
-	if (family == AF_UNIX_)
-		return family;
-	READ(protocol, sk->sk_protocol);
-	return (family == AF_INET_ || family == AF_INET6_) && protocol == IPPROTO_TCP_ ? family : 0;
-}
-
 static __always_inline u16 host16(u16 x)
 {
 	return (x >> 8) | (x << 8);
@@ -326,13 +314,32 @@ static __always_inline u32 sequence_read(struct sock *sk)
 	return sequence;
 }
 
-static __always_inline void read_ports(struct sock *sk, u16 *local, u16 *remote)
-{
-	u16 port = 0;
+/* What a socket says of itself in eight bytes that stand in a row. */
+struct socket_summary {
+	u16 remote_port; /* in network order */
+	u16 local_port;
+	u16 family;
+	u8 state;
+	u8 unused;
+};
 
-	READ(*local, sk->__sk_common.skc_num);
-	READ(port, sk->__sk_common.skc_dport);
-	*remote = host16(port);
+static __always_inline void summarise(struct sock *sk, struct socket_summary *summary)
+{
+	bpf_probe_read_kernel(summary, sizeof(*summary), &sk->__sk_common.skc_dport);
+	summary->remote_port = host16(summary->remote_port);
+}
+
+/* TCP or a Unix stream? Other stream sockets (MPTCP, SCTP, vsock) are not followed. */
+static __always_inline bool is_followed(struct sock *sk, u16 family)
+{
+	u16 protocol = 0;
+
+	if (family == AF_UNIX_)
+		return true;
+	if (family != AF_INET_ && family != AF_INET6_)
+		return false;
+	READ(protocol, sk->sk_protocol);
+	return protocol == IPPROTO_TCP_;
 }
 
 /* Addresses in network order; IPv4 in the first four bytes. */

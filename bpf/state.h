@@ -148,8 +148,7 @@ struct work {
 	struct span_of_bytes spans[2];
 	u64 connection;
 	u64 now_ns;
-	u64 moved;  /* bytes, or messages of sendmmsg and recvmmsg */
-	u64 writer; /* the sending thread, for a send that was seen to begin */
+	u64 moved; /* bytes, or messages of sendmmsg and recvmmsg */
 	struct call call;
 	u64 window_at; /* offset of the window in its call */
 	u32 span;
@@ -160,8 +159,7 @@ struct work {
 	u32 settle;
 	u8 direction;
 	u8 opaque;
-	u8 entered; /* the call was seen to begin, so that a helper may have followed some of it */
-	u8 resume;  /* settle first, then follow */
+	u8 resume; /* settle first, then follow */
 	u32 step;
 	u32 state;	/* where the automaton stopped */
 	u32 is_request; /* the span's direction is the one that carries requests */
