@@ -70,12 +70,9 @@ enum tcp_states {
 struct call_registers {
 	u64 r10, r9, r8, ax, cx, dx, si, di, orig_ax;
 };
-#define FIRST_REGISTER(regs) (&(regs)->r10)
+#define READ_REGISTERS(r, from) bpf_probe_read_kernel(r, sizeof(*(r)), &(from)->r10)
 #define CALL_NUMBER(r) ((r)->orig_ax)
-#define CALL_ARGUMENTS(r)                           \
-	{                                           \
-		(r)->di, (r)->si, (r)->dx, (r)->r10 \
-	}
+#define CALL_ARGUMENTS(r) {(r)->di, (r)->si, (r)->dx, (r)->r10}
 #elif defined(RINGSPAN_ARM64)
 #define SYS_READ 63
 #define SYS_WRITE 64
@@ -95,16 +92,20 @@ struct call_registers {
 #define SYS_RECVMMSG 243
 #define SYS_SENDMMSG 269
 struct call_registers {
-	u64 x[31], sp, pc, pstate, orig_x0;
-	s32 syscallno;
-	u32 unused;
+	u64 x[4];
+	u64 orig_x0;
+	s64 syscallno;
 };
-#define FIRST_REGISTER(regs) (&(regs)->regs[0])
+#define READ_REGISTERS(r, from)                                              \
+	do {                                                                 \
+		s32 number = 0;                                              \
+		bpf_probe_read_kernel((r)->x, sizeof((r)->x), (from)->regs); \
+		READ((r)->orig_x0, (from)->orig_x0);                         \
+		READ(number, (from)->syscallno);                             \
+		(r)->syscallno = number;                                     \
+	} while (0)
 #define CALL_NUMBER(r) ((u64)(r)->syscallno)
-#define CALL_ARGUMENTS(r)                                     \
-	{                                                     \
-		(r)->orig_x0, (r)->x[1], (r)->x[2], (r)->x[3] \
-	}
+#define CALL_ARGUMENTS(r) {(r)->orig_x0, (r)->x[1], (r)->x[2], (r)->x[3]}
 #else
 #error "ringspan: no register layout for this architecture"
 #endif
@@ -153,7 +154,7 @@ static __always_inline int kind_of_call(u64 number)
 
 static __always_inline void read_registers(struct call_registers *r, struct pt_regs *regs)
 {
-	bpf_probe_read_kernel(r, sizeof(*r), FIRST_REGISTER(regs));
+	READ_REGISTERS(r, regs);
 }
 
 /* The running task. Where the kernel offers it typed (5.11 on), its members are plain loads,

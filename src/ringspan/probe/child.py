@@ -12,18 +12,14 @@ import socket
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ringspan.errors import CannotTrace, RingspanError
 from ringspan.probe import btf
 from ringspan.probe.settings import ProbeSettings
 from ringspan.probe.source import assemble
 from ringspan.protocols import http1
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 # The tail-called ones in the order of `enum program` in bpf/maps.h; the rest with their tracepoints. A connection must
 # not be seen to move bytes before its closing can be seen, hence the order.
@@ -39,17 +35,12 @@ HANDED_OVER = ["records", "counters", "connections", "exchanges", "judged_execut
 MESSAGE_BYTES = 1 << 16
 
 
-@contextmanager
-def captured_stderr() -> Iterator[Any]:
-    """Keep what libbcc and clang write to descriptor 2, for the error message."""
-    saved = os.dup(2)
-    with tempfile.TemporaryFile() as file:
-        os.dup2(file.fileno(), 2)
-        try:
-            yield file
-        finally:
-            os.dup2(saved, 2)
-            os.close(saved)
+def said() -> list[str]:
+    """Return what libbcc and clang have written to descriptor 2, which the parent made a file."""
+    try:
+        return [line for line in os.pread(2, MESSAGE_BYTES, 0).decode(errors="replace").splitlines() if line.strip()]
+    except OSError:
+        return []
 
 
 def import_bcc() -> Any:
@@ -70,16 +61,14 @@ def import_bcc() -> Any:
 def compile_program(bcc: Any, settings: ProbeSettings) -> Any:
     """Compile against the running kernel's own types; raises CannotTrace with the compiler's words."""
     types = btf.read_types()
-    with tempfile.TemporaryDirectory(prefix="ringspan-") as tree, captured_stderr() as errors:
+    with tempfile.TemporaryDirectory(prefix="ringspan-") as tree:
         btf.write_tree(Path(tree), types.text)
         os.environ["BCC_KERNEL_SOURCE"] = tree
         flags = [*settings.flags(os.sysconf("SC_PAGESIZE")), *types.flags, "-Wno-everything"]
         try:
             return bcc.BPF(text=assemble(), cflags=flags)
         except Exception as error:
-            errors.seek(0)
-            words = errors.read().decode(errors="replace").strip().splitlines()
-            reason = next((line for line in words if "error:" in line), str(error))
+            reason = next((line for line in said() if "error:" in line), str(error))
             raise CannotTrace(
                 f"the BPF program does not compile: {reason}", "report this with the output of ringspan doctor"
             ) from error
@@ -88,18 +77,15 @@ def compile_program(bcc: Any, settings: ProbeSettings) -> Any:
 def load_functions(bcc: Any, program: Any) -> dict[str, int]:
     """Have the kernel verify the programs, side by side; returns descriptors; raises CannotTrace with its words."""
     names = [*TAIL_CALLED, *ATTACHED.values()]
-    with captured_stderr() as errors, ThreadPoolExecutor(2) as pool:
+    with ThreadPoolExecutor(2) as pool:
         loaded = {name: pool.submit(program.load_func, name, bcc.BPF.RAW_TRACEPOINT) for name in names}
-        for name, future in loaded.items():
-            error = future.exception()
-            if error:
-                errors.seek(0)
-                words = [line for line in errors.read().decode(errors="replace").splitlines() if line.strip()]
-                last = next(
-                    (line for line in reversed(words) if not line.startswith(("processed", "bpf:"))), str(error)
-                )
-                raise CannotTrace(f"the kernel refuses the program {name}: {last}", "run as root; see ringspan doctor")
-        return {name: int(future.result().fd) for name, future in loaded.items()}
+    for name, future in loaded.items():
+        error = future.exception()
+        if error:
+            words = [line for line in said() if not line.startswith(("processed", "bpf:"))]
+            reason = words[-1] if words else str(error)
+            raise CannotTrace(f"the kernel refuses the program {name}: {reason}", "run as root; see ringspan doctor")
+    return {name: int(future.result().fd) for name, future in loaded.items()}
 
 
 def layout_of(program: Any) -> dict[str, list[int]]:

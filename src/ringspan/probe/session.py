@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -91,10 +92,11 @@ class Start:
     def __init__(self, settings: ProbeSettings) -> None:
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         command = [sys.executable, "-m", "ringspan.probe.child", str(theirs.fileno())]
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         self._process = subprocess.Popen(
             command, pass_fds=[theirs.fileno()], env=environment, stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True,
+            stdout=subprocess.DEVNULL, stderr=self._said, start_new_session=True,
         )  # fmt: skip
         theirs.close()
         told = settings.to_json().encode()
@@ -118,14 +120,16 @@ class Start:
         """End the child, whatever it is doing."""
         self._channel.close()
         self._process.kill()
-        self._process.communicate()
+        self._process.wait()
+        self._said.close()
 
     def _receive(self) -> tuple[dict[str, Any], list[int]]:
         data, fds, _flags, _address = socket.recv_fds(self._channel, MESSAGE_BYTES, DESCRIPTORS)
         if not data:
-            _, errors = self._process.communicate()
-            last = errors.decode(errors="replace").strip().splitlines()[-1:] or ["no message"]
-            raise CannotTrace(f"the compiling process ended early: {last[0]}", "see ringspan doctor")
+            self._process.wait()
+            lines = os.pread(self._said.fileno(), MESSAGE_BYTES, 0).decode(errors="replace").strip().splitlines()
+            reason = next((line for line in lines if "error" in line.lower()), lines[-1] if lines else "no message")
+            raise CannotTrace(f"the compiling process ended early: {reason}", "see ringspan doctor")
         message = json.loads(data)
         if "reason" in message:
             raise CannotTrace(message["reason"], message["remedy"])
