@@ -1,7 +1,7 @@
 /* Connections: how they are found, opened, locked and closed. */
 #pragma once
 
-#define LOCK_SPINS 2000
+#define LOCK_SPINS 1000
 
 /* The two ends of a connection may be in calls on two processors at once. Holders never sleep, so
  * waiting is short. */

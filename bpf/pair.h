@@ -348,30 +348,50 @@ static __always_inline bool ends_here(struct connection *c, u32 how)
 	return c->role == ROLE_SERVER ? how == SETTLE_CLOSED : c->peer_gone;
 }
 
-/* Close every outstanding exchange of a connection. */
-static __always_inline void settle(struct connection *c, u32 how, u64 now)
+/* What is outstanding can no longer be followed: give it up, and wait for a message that can. */
+static __always_inline void settle_desync(struct connection *c, u64 now)
 {
 	int i;
 
-	if (how != SETTLE_DESYNC && outstanding(c) && ends_here(c, how))
-		finish_oldest(c, now, FAILURE_NONE, 0);
 #pragma nounroll
 	for (i = 0; i < OUTSTANDING_MAX; i++) {
+		FORGET();
 		if (!outstanding(c))
 			break;
-		if (how == SETTLE_DESYNC)
-			lose_oldest(c);
-		else
-			finish_oldest(c, now, failure_of(c), c->error);
+		lose_oldest(c);
 	}
-	if (how == SETTLE_DESYNC) {
-		c->desync_ns = now;
-		c->next_response = c->next_request;
-		begin_message(&c->directions[INGRESS], 0);
-		begin_message(&c->directions[EGRESS], 0);
-		c->directions[INGRESS].phase = PHASE_SEEK;
-		c->directions[EGRESS].phase = PHASE_SEEK;
+	c->desync_ns = now;
+	c->next_response = c->next_request;
+	begin_message(&c->directions[INGRESS], 0);
+	begin_message(&c->directions[EGRESS], 0);
+	c->directions[INGRESS].phase = PHASE_SEEK;
+	c->directions[EGRESS].phase = PHASE_SEEK;
+}
+
+/* The connection ends: so does every outstanding exchange. */
+static __always_inline void settle_end(struct connection *c, u32 how, u64 now)
+{
+	int i;
+
+	c->whole = outstanding(c) && ends_here(c, how);
+#pragma nounroll
+	for (i = 0; i < OUTSTANDING_MAX; i++) {
+		FORGET();
+		if (!outstanding(c))
+			break;
+		c->failing = c->whole ? FAILURE_NONE : failure_of(c);
+		FORGET();
+		finish_oldest(c, now, c->failing, c->failing ? c->error : 0);
+		c->whole = 0;
 	}
+}
+
+static __always_inline void settle(struct connection *c, u32 how, u64 now)
+{
+	if (how == SETTLE_DESYNC)
+		settle_desync(c, now);
+	else
+		settle_end(c, how, now);
 }
 
 /* A Unix socket's process may die and tell no one: leave what is known so far where user space will

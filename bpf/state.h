@@ -89,7 +89,8 @@ struct connection {
 	u8 role_known;	/* from connect() or accept(), or from a valid request line */
 	u8 lost_reason; /* why the current request has no place, if it has none */
 	u8 invalid_response;
-	u8 _pad[2];
+	u8 whole;   /* the oldest response ends with the connection, and well */
+	u8 failing; /* why the exchange that is being closed fails */
 	char local_address[16];
 	char remote_address[16];
 	char unix_path[UNIX_PATH_MAX];

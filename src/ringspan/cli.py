@@ -6,6 +6,7 @@ import argparse
 import logging
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -50,15 +51,21 @@ def parser() -> argparse.ArgumentParser:
 
 
 def run_trace(flags: dict[str, Any]) -> int:
-    """Merge the settings and trace."""
-    from dataclasses import replace  # noqa: PLC0415
-
-    from ringspan import config, trace  # noqa: PLC0415
+    """Merge the settings, start compiling the probe, and only then import what takes long."""
+    from ringspan import config, doctor  # noqa: PLC0415
+    from ringspan.executables import Executables  # noqa: PLC0415
+    from ringspan.launch import launch  # noqa: PLC0415
 
     settings = config.merge(flags, flags.pop("config"))
     if settings.show is None:
         settings = replace(settings, show="table" if sys.stdout.isatty() else "lines")
-    return trace.run(settings)
+    doctor.require()
+    executables = Executables(settings.exe) if settings.exe else None
+    start = launch(settings, executables)
+
+    from ringspan import trace  # noqa: PLC0415
+
+    return trace.run(settings, start, executables)
 
 
 def run_doctor(_flags: dict[str, Any]) -> int:

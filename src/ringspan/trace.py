@@ -12,14 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ringspan import contract, deliver, doctor, ledger
+from ringspan import contract, deliver, ledger
 from ringspan.clock import Clock
 from ringspan.counts import Counts
-from ringspan.executables import Executables
 from ringspan.identify import Identifier
 from ringspan.model import rows
-from ringspan.probe.session import Probe, Start
-from ringspan.probe.settings import ProbeSettings
+from ringspan.probe.session import Probe
 from ringspan.ring import Ring
 from ringspan.spans import SpanMaker
 from ringspan.sweep import Sweeper
@@ -28,6 +26,8 @@ from ringspan.view.table import Snapshot, TableView
 
 if TYPE_CHECKING:
     from ringspan.config import Settings
+    from ringspan.executables import Executables
+    from ringspan.probe.start import Start
 
 LOOK_S = 0.025
 LAST_PROGRAMS_S = 0.02  # after detaching, a program may still be running on another CPU for so long
@@ -165,28 +165,10 @@ class Tracer:
         return ledger.Ledger(accounts, kernel | {"missed_runs": self._probe.missed_runs()})
 
 
-def probe_settings(settings: Settings, executables: Executables | None) -> ProbeSettings:
-    """Pick what the probe needs to know."""
-    return ProbeSettings(
-        own_tgid=os.getpid(),
-        role=settings.role,
-        pids=settings.pid,
-        ports=settings.port,
-        by_executable=executables is not None,
-        executables=executables.known() if executables else [],
-        ring_bytes=settings.ring_bytes,
-        connections=settings.connections,
-        exchanges=settings.exchanges,
-    )
-
-
-def run(settings: Settings) -> int:
-    """Trace as asked; returns the exit status; raises CannotTrace, UsageError."""
-    doctor.require()
+def run(settings: Settings, start: Start, executables: Executables | None) -> int:
+    """Trace as asked, with a probe that is being compiled; returns the exit status; raises CannotTrace, UsageError."""
     stop = Stop()
     deliver.silence_sdk()
-    executables = Executables(settings.exe) if settings.exe else None
-    start = Start(probe_settings(settings, executables))
     if not deliver.wants_export(settings.otlp):
         print("nothing is exported: give --otlp URL or set OTEL_EXPORTER_OTLP_ENDPOINT", file=sys.stderr)
     probe = start.finish()

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import ctypes as ct
 import os
+import struct
 from functools import cache
-from typing import Any
-
-import numpy as np
 
 from ringspan.probe.btf import load_libbpf
 
@@ -57,11 +55,8 @@ def possible_cpus() -> int:
 def sum_counters(fd: int, count: int) -> list[int]:
     """Return a per-CPU array of u64 counters, summed over the CPUs."""
     cpus = possible_cpus()
-    rows: list[Any] = []
-    for i in range(count):
-        raw = lookup(fd, i.to_bytes(4, "little"), 8 * cpus)
-        rows.append(np.frombuffer(raw or bytes(8 * cpus), dtype=np.uint64))
-    return [int(row.sum()) for row in rows]
+    raws = (lookup(fd, i.to_bytes(4, "little"), 8 * cpus) for i in range(count))
+    return [sum(struct.unpack(f"<{cpus}Q", raw)) if raw else 0 for raw in raws]
 
 
 def delete(fd: int, key: bytes) -> bool:

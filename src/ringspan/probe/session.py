@@ -1,13 +1,8 @@
-"""The consumer's end of the probe: start the compiling child, receive its descriptors, detach at the end."""
+"""An attached probe, by its descriptors: counters, run times, and the end of it."""
 
 from __future__ import annotations
 
-import json
 import os
-import socket
-import subprocess
-import sys
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,11 +10,6 @@ from typing import Any
 from ringspan import contract
 from ringspan.errors import CannotTrace
 from ringspan.probe import maps
-from ringspan.probe.settings import ProbeSettings
-
-MESSAGE_BYTES = 1 << 16
-DESCRIPTORS = 64
-HANDED = ("maps", "links", "functions")
 
 
 @dataclass
@@ -84,53 +74,3 @@ def check_layout(there: dict[str, list[int]]) -> None:
         raise CannotTrace(
             f"the record's layout in BPF is not contract.h's: {', '.join(wrong)}", "this is a bug: please report it"
         )
-
-
-class Start:
-    """A probe that is being compiled, while the consumer does other things."""
-
-    def __init__(self, settings: ProbeSettings) -> None:
-        self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        command = [sys.executable, "-m", "ringspan.probe.child", str(theirs.fileno())]
-        self._said = tempfile.TemporaryFile()  # noqa: SIM115
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-        self._process = subprocess.Popen(
-            command, pass_fds=[theirs.fileno()], env=environment, stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL, stderr=self._said, start_new_session=True,
-        )  # fmt: skip
-        theirs.close()
-        told = settings.to_json().encode()
-        for at in range(0, len(told), MESSAGE_BYTES // 2):
-            self._channel.send(told[at : at + MESSAGE_BYTES // 2])
-        self._channel.send(b".")
-
-    def finish(self) -> Probe:
-        """Wait for the child; returns the attached probe; raises CannotTrace with its reason."""
-        try:
-            check_layout(self._receive()[0]["layout"])
-            self._channel.send(b"+")
-            message, fds = self._receive()
-        finally:
-            self.cancel()
-        handed = iter(fds)
-        maps_, links, functions = ({name: next(handed) for name in message[kind]} for kind in HANDED)
-        return Probe(maps_, links, functions)
-
-    def cancel(self) -> None:
-        """End the child, whatever it is doing."""
-        self._channel.close()
-        self._process.kill()
-        self._process.wait()
-        self._said.close()
-
-    def _receive(self) -> tuple[dict[str, Any], list[int]]:
-        data, fds, _flags, _address = socket.recv_fds(self._channel, MESSAGE_BYTES, DESCRIPTORS)
-        if not data:
-            self._process.wait()
-            lines = os.pread(self._said.fileno(), MESSAGE_BYTES, 0).decode(errors="replace").strip().splitlines()
-            reason = next((line for line in lines if "error" in line.lower()), lines[-1] if lines else "no message")
-            raise CannotTrace(f"the compiling process ended early: {reason}", "see ringspan doctor")
-        message = json.loads(data)
-        if "reason" in message:
-            raise CannotTrace(message["reason"], message["remedy"])
-        return message, fds
