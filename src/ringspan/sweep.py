@@ -1,7 +1,8 @@
-"""Exchanges that nothing will end: a Unix socket tells no one when its process dies without closing it."""
+"""Exchanges that nothing will end: a Unix socket that dies with its process, an exec or a close_range tells no one."""
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,20 +16,23 @@ if TYPE_CHECKING:
 
 AF_UNIX = 1
 KEY_BYTES = 16
+SETTLED_NS = 500_000_000  # younger exchanges are left alone
 SERVER = contract.number("ROLE_SERVER")
 
 
 class Sweeper:
-    """Ends the exchanges of dead processes on Unix sockets; `swept` counts them."""
+    """Ends the exchanges of Unix sockets that exist no more; `swept` counts them."""
 
     def __init__(self, probe: Probe, proc: Path = Path("/proc")) -> None:
         self._probe = probe
         self._proc = proc
+        self._sockets: dict[int, set[str]] = {}
         self.swept = 0
 
     def sweep(self) -> np.ndarray[Any, np.dtype[Any]]:
-        """Return the records of exchanges whose process is gone, taken out of the kernel's table."""
+        """Return the records of exchanges whose socket is gone, taken out of the kernel's table."""
         fd, size = self._probe.maps["exchanges"], contract.RECORD.itemsize
+        self._sockets = {}
         found = []
         for key in maps.keys(fd, KEY_BYTES):
             value = maps.lookup(fd, key, size + 8)
@@ -40,21 +44,23 @@ class Sweeper:
         return np.concatenate(found) if found else np.empty(0, contract.RECORD)
 
     def _is_orphan(self, record: Any) -> bool:
-        """Is the process gone that had the exchange, and the socket too, which another may hold?"""
-        if record["family"] != AF_UNIX or (self._proc / str(record["tgid"])).exists():
+        if record["family"] != AF_UNIX or time.monotonic_ns() - int(record["start_ktime_ns"]) < SETTLED_NS:
             return False
-        return not self._socket_exists(int(record["netns"]), str(record["socket_inode"]))
+        netns = int(record["netns"])
+        if netns not in self._sockets:
+            self._sockets[netns] = self._unix_sockets(netns)
+        return str(record["socket_inode"]) not in self._sockets[netns]
 
-    def _socket_exists(self, netns: int, inode: str) -> bool:
-        """Look for a Unix socket in its network namespace, through any process that lives there."""
+    def _unix_sockets(self, netns: int) -> set[str]:
+        """List the Unix sockets of a network namespace by inode number, through any process that lives there."""
         for process in self._proc.iterdir():
             try:
                 if process.name.isdigit() and (process / "ns/net").stat().st_ino == netns:
                     lines = (process / "net/unix").read_text(errors="replace").splitlines()
-                    return any(line.split()[6:7] == [inode] for line in lines)
+                    return {line.split()[6] for line in lines[1:] if len(line.split()) > 6}
             except OSError:  # it has just ended
                 continue
-        return False
+        return set()
 
     @staticmethod
     def _ended(record: np.ndarray[Any, np.dtype[Any]]) -> np.ndarray[Any, np.dtype[Any]]:
