@@ -1,0 +1,55 @@
+"""Settings: merged once; mistakes name file and key."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ringspan import config
+from ringspan.errors import UsageError
+from ringspan.files import config_folder
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "settings.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_default_yaml_is_the_defaults() -> None:
+    assert yaml.safe_load((config_folder() / "default.yaml").read_text()) == asdict(config.Settings())
+
+
+def test_a_flag_wins_over_the_file(tmp_path: Path) -> None:
+    path = write(tmp_path, "interval: 5\nrole: client\nport: 80\n")
+    settings = config.merge({"interval": 7.0, "role": None, "port": None}, path)
+    assert (settings.interval, settings.role, settings.port) == (7.0, "client", [80])
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("intervall: 5", "unknown key 'intervall'; did you mean 'interval'"),
+        ("interval: fast", "interval: 'fast' is not a number"),
+        ("role: boss", "role: 'boss' is not one of server, client, both"),
+        ("ring_bytes: 100000", "ring_bytes: 100000 is not a power of two"),
+        ("port: 70000", "port: 70000"),
+        ("- a", "not a mapping"),
+        ("a: [", "not YAML"),
+        ("otlp: nonsense", "otlp: 'nonsense' is not a URL"),
+    ],
+)
+def test_a_mistake_names_file_and_key(tmp_path: Path, text: str, said: str) -> None:
+    path = write(tmp_path, text)
+    with pytest.raises(UsageError) as raised:
+        config.merge({}, path)
+    assert str(path) in str(raised.value)
+    assert said in str(raised.value)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"nowhere\.yaml: No such file"):
+        config.merge({}, tmp_path / "nowhere.yaml")

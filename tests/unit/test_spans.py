@@ -1,0 +1,166 @@
+"""Records to spans: the semantic conventions, attribute by attribute."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ringspan import contract, redact, target, trace_context
+from ringspan.clock import Clock
+from ringspan.model import Identity, Span
+from ringspan.spans import SpanMaker
+
+from .rows import CLIENT, row
+
+WIRE = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+
+def span(**changes: Any) -> Span:
+    return SpanMaker(Clock(), lambda _row: Identity("svc")).span(row(**changes))
+
+
+def test_a_server_span_has_the_required_attributes() -> None:
+    made = span(target=b"/a/b?page=2")
+    assert (made.name, made.kind, made.is_error, made.duration_ns, made.first_byte_ns) == (
+        "GET",
+        "server",
+        False,
+        2_000_000,
+        1_000_000,
+    )
+    assert made.attributes == {
+        "http.request.method": "GET",
+        "http.response.status_code": 200,
+        "network.protocol.version": "1.1",
+        "network.transport": "tcp",
+        "server.address": "example.com",
+        "server.port": 8080,
+        "network.peer.address": "127.0.0.1",
+        "network.peer.port": 40000,
+        "client.address": "127.0.0.1",
+        "url.scheme": "http",
+        "url.path": "/a/b",
+        "url.query": "page=2",
+        "process.pid": 77,
+    }
+
+
+def test_a_client_span_has_the_required_attributes() -> None:
+    made = span(**CLIENT, host=b"example.com:81", target=b"/x?a=1")
+    assert made.kind == "client"
+    assert made.attributes["url.full"] == "http://example.com:81/x?a=1"
+    assert made.attributes["server.port"] == 81
+    assert made.attributes["network.peer.port"] == 8080
+    assert "url.path" not in made.attributes
+
+
+@pytest.mark.parametrize(
+    ("status", "server", "client"), [(200, False, False), (304, False, False), (404, False, True), (500, True, True)]
+)
+def test_which_statuses_are_errors(status: int, server: bool, client: bool) -> None:
+    for flags, want in (({}, server), (CLIENT, client)):
+        made = span(**flags, status=status)
+        assert made.is_error is want
+        assert made.attributes.get("error.type") == (str(status) if want else None)
+
+
+def test_an_unknown_method_is_other() -> None:
+    made = span(method=b"MKCALENDAR")
+    assert made.name == "HTTP"
+    assert made.attributes["http.request.method"] == "_OTHER"
+    assert made.attributes["http.request.method_original"] == "MKCALENDAR"
+
+
+def test_no_status_is_invented() -> None:
+    made = span(status=0, first_byte_ktime_ns=0, failure=contract.number("FAILURE_CONNECTION_CLOSED"))
+    assert "http.response.status_code" not in made.attributes
+    assert made.attributes["error.type"] == "connection_closed"
+    assert made.first_byte_ns is None
+
+
+def test_an_id_from_the_wire_is_parent_never_own() -> None:
+    made = span(traceparent=WIRE, tracestate=b"a=1")
+    assert made.trace_id == 0x4BF92F3577B34DA6A3CE929D0E0E4736
+    assert made.parent_span_id == 0x00F067AA0BA902B7
+    assert made.span_id == 3
+    assert made.trace_state == "a=1"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "x",
+        WIRE.decode().upper(),
+        "ff" + WIRE.decode()[2:],
+        WIRE.decode() + "-x",
+        f"00-{'0' * 32}-00f067aa0ba902b7-01",
+        WIRE.decode()[:-1],
+    ],
+)
+def test_an_invalid_traceparent_is_ignored(text: str) -> None:
+    assert trace_context.parse(text) is None
+
+
+def test_a_later_version_may_have_more() -> None:
+    assert trace_context.parse("01" + WIRE.decode()[2:] + "-more")
+
+
+def test_a_failed_connect() -> None:
+    made = span(
+        **CLIENT,
+        kind=contract.number("RECORD_CONNECT_FAILURE"),
+        failure=contract.number("FAILURE_ERRNO"),
+        error_number=111,
+        status=0,
+    )
+    assert (made.name, made.kind, made.attributes["error.type"]) == ("tcp connect", "client", "ECONNREFUSED")
+    assert "http.request.method" not in made.attributes
+
+
+def test_what_was_cut_is_named() -> None:
+    bits = sum(contract.names("TRUNCATED_"))
+    assert sorted(span(truncated=bits, target=b"/x?y").truncated) == [
+        "http.request.method_original", "server.address", "traceparent", "tracestate", "url.query", "user_agent.original",
+    ]  # fmt: skip
+    assert "url.full" in span(**CLIENT, truncated=bits).truncated
+
+
+@pytest.mark.parametrize(
+    ("text", "want"),
+    [
+        ("a=1&b=2", "a=1&b=2"),
+        ("token=abc&a=1", "token=REDACTED&a=1"),
+        ("a;password=x", "a;password=REDACTED"),
+        ("X-Goog-Signature=1&sig=2", "X-Goog-Signature=REDACTED&sig=REDACTED"),
+        ("to%6ben=abc", "to%6ben=REDACTED"),
+        ("next=http://u:p@h/", "next=http://REDACTED:REDACTED@h/"),
+        ("monkey=1&design=2&author=me", "monkey=1&design=2&author=me"),
+        ("token=", "token="),
+    ],
+)
+def test_secrets_in_a_query(text: str, want: str) -> None:
+    assert redact.query(text) == want
+
+
+@pytest.mark.parametrize(
+    ("authority", "want"),
+    [
+        ("a", ("a", None)),
+        ("a:80", ("a", 80)),
+        ("[::1]:8", ("::1", 8)),
+        ("u:p@a:9", ("a", 9)),
+        ("a:", ("a", None)),
+        ("a:99999", ("a", None)),
+    ],
+)
+def test_authorities(authority: str, want: tuple[str, int | None]) -> None:
+    assert target.split_authority(authority) == want
+
+
+def test_addresses() -> None:
+    assert target.address(10, bytes(10) + b"\xff\xff\x7f\0\0\x01") == "127.0.0.1"
+    assert target.address(10, bytes(15) + b"\x01") == "::1"
+    assert target.address(2, b"\x0a") == "10.0.0.0"
+    assert target.unix_path(b"\0abc") == "@abc"
