@@ -3,12 +3,12 @@
 
 #define PIECES_MAX 8 /* iovecs that a helper adds up */
 
-static __always_inline bool is_foreign_call(void)
+/* Count a 32-bit caller's socket call (or any read or write of its); such callers are not followed.
+ */
+static __always_inline void count_foreign_call(u64 number)
 {
-	if (!is_32bit_caller())
-		return false;
-	count(COUNTER_UNSEEN_32BIT_CALLS);
-	return true;
+	if (is_32bit_number(number) && is_32bit_caller())
+		count(COUNTER_UNSEEN_32BIT_CALLS);
 }
 
 static __always_inline void enter_send(u64 number, const u64 *arguments, u32 fd, u64 now)
@@ -49,7 +49,7 @@ static __always_inline void enter_close(struct pt_regs *regs, u64 number)
 	u64 key;
 	u8 shut = 0;
 
-	if (is_foreign_call())
+	if (is_32bit_caller())
 		return;
 	read_registers(&r, regs);
 	u64 arguments[4] = CALL_ARGUMENTS(&r);
@@ -77,7 +77,7 @@ static __always_inline void enter_call(struct pt_regs *regs, u64 number, int kin
 	struct call_registers r = {};
 	u64 now = bpf_ktime_get_ns();
 
-	if (is_foreign_call())
+	if (is_32bit_caller())
 		return;
 	read_registers(&r, regs);
 	u64 arguments[4] = CALL_ARGUMENTS(&r);

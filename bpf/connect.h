@@ -126,16 +126,23 @@ static __always_inline bool syn_was_resent(struct sock *sk)
 	return resent != 0;
 }
 
-static __always_inline void remember_own(struct sock *sk, const struct attempt *a)
+static __always_inline void read_own(struct sock *sk, struct endpoints *e)
 {
-	struct endpoints e = {.netns = a->netns};
-	u64 key = (u64)sk;
 	struct socket_summary summary = {};
 
 	summarise(sk, &summary);
-	read_addresses(sk, summary.family, e.local_address, e.remote_address);
-	e.local_port = summary.local_port;
-	e.remote_port = summary.remote_port;
+	read_addresses(sk, summary.family, e->local_address, e->remote_address);
+	e->local_port = summary.local_port;
+	e->remote_port = summary.remote_port;
+	e->netns = network_namespace(sk);
+}
+
+static __always_inline void remember_own(struct sock *sk)
+{
+	struct endpoints e = {};
+	u64 key = (u64)sk;
+
+	read_own(sk, &e);
 	own_endpoints.update(&e, &key);
 }
 
@@ -146,7 +153,7 @@ static __always_inline void connect_succeeded(struct sock *sk, const struct atte
 
 	if (a->own) {
 		if (a->family != AF_UNIX_)
-			remember_own(sk, a);
+			remember_own(sk);
 		return;
 	}
 	c = connection_open(&s, ROLE_CLIENT, 1);
@@ -205,6 +212,15 @@ static __always_inline void connect_ended(struct sock *sk, int state, u64 now)
 	attempts.delete(&key);
 }
 
+/* ringspan's own connections have no entry in `connections`, but one here. */
+static __always_inline void forget_own(struct sock *sk)
+{
+	struct endpoints e = {};
+
+	read_own(sk, &e);
+	own_endpoints.delete(&e);
+}
+
 /* A TCP socket is gone for good. */
 static __always_inline void destroyed(struct sock *sk, u64 now)
 {
@@ -214,4 +230,6 @@ static __always_inline void destroyed(struct sock *sk, u64 now)
 	attempts.delete(&key);
 	if (c)
 		connection_forget(c, key, now);
+	else
+		forget_own(sk);
 }

@@ -110,6 +110,18 @@ struct call_registers {
 #error "ringspan: no register layout for this architecture"
 #endif
 
+/* The numbers by which 32-bit callers read, write, connect, send and receive. */
+static __always_inline bool is_32bit_number(u64 number)
+{
+#if defined(RINGSPAN_X86_64)
+	return number == 3 || number == 4 || number == 102 || number == 145 || number == 146 ||
+	       (number >= 359 && number <= 373);
+#else
+	return number == 3 || number == 4 || number == 145 || number == 146 ||
+	       (number >= 281 && number <= 297);
+#endif
+}
+
 enum call_kind {
 	CALL_OTHER = 0,
 	CALL_RECEIVE,

@@ -19,6 +19,7 @@ int on_sys_enter(struct bpf_raw_tracepoint_args *ctx)
 {
 	int kind = kind_of_call(ctx->args[1]);
 
+	count_foreign_call(ctx->args[1]);
 	if (kind == CALL_CLOSE || kind == CALL_SHUTDOWN)
 		programs.call(ctx, PROGRAM_CLOSE);
 	else if (kind == CALL_CONNECT)

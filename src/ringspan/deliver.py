@@ -122,8 +122,8 @@ class Delivery:
     def counts(self) -> SpanCounts:
         """Return the fate of all spans so far."""
         with self._lock:
-            queued = len(self._queue) + self._sending
-            return SpanCounts(0, queued, self._counts.acknowledged, dict(self._counts.failed))
+            counts = self._counts
+            return SpanCounts(0, len(self._queue), self._sending, counts.acknowledged, dict(counts.failed))
 
     def close(self, deadline_s: float) -> None:
         """Send what is queued for at most deadline_s, then give up; what is left counts as failed."""

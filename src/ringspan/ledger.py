@@ -49,6 +49,7 @@ class SpanCounts:
 
     unsampled: int = 0
     queued: int = 0
+    exported: int = 0  # sent, not yet acknowledged
     acknowledged: int = 0
     failed: dict[str, int] = field(default_factory=dict)
 
@@ -106,8 +107,13 @@ def connect_account(kernel: dict[str, int], filtered_here: int) -> Account:
 
 
 def span_account(recorded: int, spans: SpanCounts) -> Account:
-    """Recorded = unsampled + queued + acknowledged + failed[reason]."""
-    parts = {"unsampled": spans.unsampled, "queued": spans.queued, "acknowledged": spans.acknowledged}
+    """Recorded = unsampled + queued + exported (not yet acknowledged) + acknowledged + failed[reason]."""
+    parts = {
+        "unsampled": spans.unsampled,
+        "queued": spans.queued,
+        "exported": spans.exported,
+        "acknowledged": spans.acknowledged,
+    }
     return Account("spans", "recorded", recorded, parts | {f"failed ({k})": v for k, v in spans.failed.items()})
 
 
