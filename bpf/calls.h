@@ -190,11 +190,17 @@ static __always_inline void help_writer(struct work *w, struct connection *c)
 	struct call *call;
 	u64 moved;
 
-	if (!writer || writer == self || writer >> 32 != self >> 32)
+	if (!writer || writer == self)
 		return;
 	call = calls.lookup(&writer);
 	if (!call || call->sk != w->connection || call->number == SYS_SENDMMSG)
 		return;
+	if (writer >> 32 !=
+	    self >> 32) { /* another process' memory: its request cannot be read in time */
+		call->helped = ~0ULL;
+		lose_sync(w, c, COUNTER_DESYNC_OVERLAP);
+		return;
+	}
 	if (call->family == AF_UNIX_)
 		moved = bytes_given(call);
 	else
@@ -442,7 +448,7 @@ static __always_inline bool settle_call(void)
 
 	if (!c)
 		return false;
-	settle(c, w->settle, w->now_ns);
+	settle(c, w->settle, w->resume ? last_moved_ns(c) : w->now_ns);
 	w->settle = SETTLE_NOTHING;
 	if (w->resume) {
 		w->resume = 0;

@@ -135,6 +135,7 @@ static __always_inline void read_own(struct sock *sk, struct endpoints *e)
 	e->local_port = summary.local_port;
 	e->remote_port = summary.remote_port;
 	e->netns = network_namespace(sk);
+	unmap_endpoints(e);
 }
 
 static __always_inline void remember_own(struct sock *sk)

@@ -3,6 +3,7 @@
  * ringspan.protocols.http1. */
 #pragma once
 
+#define DIGITS_MAX 32 /* of a length or chunk size, leading zeros and all */
 #define LINE_FEEDS 0x0a0a0a0a0a0a0a0aULL
 #define LOW_BITS 0x0101010101010101ULL
 #define HIGH_BITS 0x8080808080808080ULL
@@ -150,10 +151,10 @@ static __always_inline void keep_number(struct work *w, struct direction *d, u32
 		return;
 	if (w->mark[first])
 		value = 0;
-	if (to - from > 19)
+	if (to - from > DIGITS_MAX)
 		d->bad_length = 1;
 #pragma nounroll
-	for (i = 0; i < 19; i++) {
+	for (i = 0; i < DIGITS_MAX; i++) {
 		u64 c;
 
 		if (from >= to)

@@ -18,7 +18,7 @@ BPF_ARRAY(blank_exchanges, struct exchange, 1);
 BPF_PERCPU_ARRAY(failed_connects, struct record, 1);
 BPF_HASH(wanted_pids, u32, u8, 1024);
 BPF_HASH(wanted_ports, u16, u8, 1024);
-BPF_HASH(judged_executables, struct executable, u8, 16384);
+BPF_HASH(judged_executables, struct executable, u8, 65536);
 
 enum program {
 	PROGRAM_LAY_OUT = 0,

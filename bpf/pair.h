@@ -195,6 +195,13 @@ static __always_inline void lose_sync(struct work *w, struct connection *c, u32 
 	w->settle = SETTLE_DESYNC;
 }
 
+static __always_inline u64 last_moved_ns(const struct connection *c)
+{
+	u64 in = c->directions[INGRESS].last_ns, out = c->directions[EGRESS].last_ns;
+
+	return in > out ? in : out;
+}
+
 /* May a request be taken up at this call's start, after sync was lost? Only if it cannot be one
  * that an answer still to come would be mistaken for: the peer has moved since, and, where requests
  * were pipelined, all was quiet for a while. */

@@ -55,6 +55,9 @@ def run_trace(flags: dict[str, Any]) -> int:
     from ringspan import config, doctor  # noqa: PLC0415
     from ringspan.executables import Executables  # noqa: PLC0415
     from ringspan.launch import launch  # noqa: PLC0415
+    from ringspan.stop import Stop  # noqa: PLC0415
+
+    stop = Stop()
 
     settings = config.merge(flags, flags.pop("config"))
     if settings.show is None:
@@ -65,7 +68,7 @@ def run_trace(flags: dict[str, Any]) -> int:
 
     from ringspan import trace  # noqa: PLC0415
 
-    return trace.run(settings, start, executables)
+    return trace.run(settings, start, executables, stop)
 
 
 def run_doctor(_flags: dict[str, Any]) -> int:
@@ -78,8 +81,16 @@ def run_doctor(_flags: dict[str, Any]) -> int:
 COMMANDS = {"trace": run_trace, "doctor": run_doctor}
 
 
+def give_streams() -> None:
+    """Stand in for a standard stream that the caller has closed."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123
+
+
 def main(argv: list[str] | None = None) -> NoReturn:
-    """Run a command and leave with its status; never a traceback for a user's mistake."""
+    """Run a command and leave with its status; never a traceback, unless RINGSPAN_DEBUG asks for it."""
+    give_streams()
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.WARNING, stream=sys.stderr)
     try:
         flags = vars(parser().parse_args(argv))
@@ -91,6 +102,14 @@ def main(argv: list[str] | None = None) -> NoReturn:
     except BrokenPipeError:  # the reader of our output has left: no error of ours
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         status = 0
+    except KeyboardInterrupt:
+        status = 130
+    except Exception as error:
+        if os.environ.get("RINGSPAN_DEBUG"):
+            raise
+        what = f"cannot write: {error.strerror}" if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
+        print(f"ringspan: {what}; set RINGSPAN_DEBUG=1 for the place", file=sys.stderr)
+        status = 1
     sys.stderr.flush()
     os._exit(status)  # an exporter's thread may be inside a retry that lasts longer than a user waits
 

@@ -12,6 +12,7 @@ import yaml
 
 from ringspan.errors import UsageError
 
+LIST_MAX = 1024  # as many as the kernel's tables of them hold
 CHOICES = {
     "show": ("table", "lines", "json", "none"),
     "protocol": ("grpc", "http/protobuf"),
@@ -62,7 +63,9 @@ def _checked(key: str, value: Any, where: str) -> Any:
     if key in CHOICES and value is not None and value not in CHOICES[key]:
         raise UsageError(f"{where}: {key}: {value!r} is not one of {', '.join(CHOICES[key])}")
     if key in ("pid", "port", "exe"):
-        values = value if isinstance(value, list) else [value]
+        values = [] if value is None else value if isinstance(value, list) else [value]
+        if len(values) > LIST_MAX:
+            raise UsageError(f"{where}: {key}: {len(values)} of them, {LIST_MAX} is the most")
         return [str(v) if key == "exe" else _number(key, v, where) for v in values]
     if key in BOUNDS and value is not None:
         value = _number(key, value, where)
@@ -79,7 +82,7 @@ def read_file(path: Path) -> dict[str, Any]:
         values = yaml.safe_load(path.read_text()) or {}
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise UsageError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
         raise UsageError(f"{path}: not a mapping of settings")

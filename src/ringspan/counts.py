@@ -7,16 +7,22 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ringspan import contract, failures, target
+from ringspan import contract, failures, redact, target
 from ringspan.spans import KNOWN_METHODS, text
 
 Batch = np.ndarray[Any, np.dtype[Any]]
 CONNECT_FAILURE = contract.number("RECORD_CONNECT_FAILURE")
 CLIENT, SERVER = contract.number("ROLE_CLIENT"), contract.number("ROLE_SERVER")
 ENDPOINTS_MAX = 10_000
+TALLIES_MAX = 4 * ENDPOINTS_MAX
 OVERFLOW = "(other)"
 BUCKETS_PER_OCTAVE, BUCKETS = 4, 160
 REMEMBERED_S = 5.0
+
+
+def printable(text: str) -> str:
+    """Escape what a terminal would act on: control and formatting characters (a peer chooses its paths)."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 class Key(NamedTuple):
@@ -120,7 +126,10 @@ class Counts:
             self._add_group(batch[order[start]], buckets[start:end])
 
     def _add_group(self, record: Any, buckets: np.ndarray[Any, np.dtype[np.int64]]) -> None:
-        tally = self.tallies.setdefault(self._key(record), Tally())
+        key = self._key(record)
+        if key not in self.tallies and len(self.tallies) >= TALLIES_MAX:
+            key = Key(OVERFLOW, "", key.status, "")
+        tally = self.tallies.setdefault(key, Tally())
         tally.count += len(buckets)
         status = int(record["status"])
         if record["failure"] or status >= 400:
@@ -128,7 +137,7 @@ class Counts:
         tally.buckets += np.bincount(buckets, minlength=BUCKETS)
 
     def _key(self, record: Any) -> Key:
-        process = record["comm"].decode(errors="backslashreplace")
+        process = printable(record["comm"].decode(errors="backslashreplace"))
         if record["kind"] == CONNECT_FAILURE:
             return Key(failures.connect_word(int(record["failure"]), int(record["error_number"])), "", 0, process)
         endpoint, method = self._label(record)
@@ -140,7 +149,7 @@ class Counts:
             return self._labels[hashed]
         method = text(record["method"].item())
         endpoint = target.split(text(record["target"].item()), method)
-        name = endpoint.path or endpoint.authority
+        name = printable(redact.userinfo(endpoint.path) or redact.authority(endpoint.authority))
         if name not in self._endpoints and len(self._endpoints) >= ENDPOINTS_MAX:
             name = OVERFLOW
         self._endpoints.add(name)

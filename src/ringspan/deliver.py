@@ -71,23 +71,32 @@ def readable(span: Span) -> ReadableSpan:
     )
 
 
+ENDPOINT_VARIABLES = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+PROTOCOL_VARIABLES = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
+
+
 def wants_export(otlp: str | None) -> bool:
     """Is there anywhere to send to, by flag or by the SDK's variables?"""
-    return bool(otlp) or any(
-        k.startswith("OTEL_EXPORTER_OTLP_") and k.endswith("ENDPOINT") and v for k, v in os.environ.items()
-    )
+    return bool(otlp) or any(os.environ.get(name) for name in ENDPOINT_VARIABLES)
 
 
 def make_exporter(otlp: str | None, protocol: str | None) -> SpanExporter:
-    """Make the SDK's exporter for a URL (None: the SDK's variables); raises UsageError for an unknown protocol."""
-    variables = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
-    protocol = protocol or next(filter(None, map(os.environ.get, variables)), "grpc")
+    """Make the SDK's exporter for a URL (None: the SDK's variables); raises UsageError if it cannot be made."""
+    variable = next((name for name in PROTOCOL_VARIABLES if os.environ.get(name)), "")
+    chosen = protocol or os.environ.get(variable, "grpc")
+    if chosen not in ("grpc", "http/protobuf"):
+        raise UsageError(f"{variable}: {chosen!r} is not one of grpc, http/protobuf")
+    try:
+        return _exporter(otlp, chosen)
+    except Exception as error:
+        raise UsageError(f"no OTLP exporter for {otlp or 'the OTEL_EXPORTER_OTLP_ variables'}: {error}") from error
+
+
+def _exporter(otlp: str | None, protocol: str) -> SpanExporter:
     if protocol == "grpc":
         from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as Grpc  # noqa: PLC0415
 
         return Grpc(endpoint=otlp)
-    if protocol != "http/protobuf":
-        raise UsageError(f"OTLP protocol {protocol!r} is not known", "use grpc or http/protobuf")
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as Http  # noqa: PLC0415
 
     if otlp and "/" not in otlp.partition("://")[2].rstrip("/"):
@@ -177,7 +186,6 @@ class Delivery:
 
 
 def silence_sdk() -> None:
-    """The SDK logs each failed batch with its own words; the ledger says it once."""
-    for name in ("opentelemetry.exporter", "opentelemetry.sdk"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+    """Keep the SDK's own log lines back: the ledger says it once, and what a peer sent must not reach a terminal."""
+    logging.getLogger("opentelemetry").setLevel(logging.CRITICAL + 1)
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")

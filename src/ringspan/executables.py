@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ringspan.probe import maps
 
+COMM_BYTES = 15
 SEARCHED = ("/usr/bin", "/usr/sbin", "/usr/local/bin", "/usr/local/sbin", "/bin", "/sbin")
 
 
@@ -22,7 +23,6 @@ class Executables:
     def __init__(self, globs: list[str], proc: Path = Path("/proc")) -> None:
         self._globs = globs
         self._proc = proc
-        self._pids: dict[int, bool] = {}
 
     def wants(self, path: str) -> bool:
         """Does any glob match this path?"""
@@ -35,6 +35,9 @@ class Executables:
         for entry in self._proc.iterdir():
             if entry.name.isdigit():
                 self._judge(entry / "exe", found)
+        for named in filter(os.path.isabs, self._globs):
+            for path in Path("/").glob(named.lstrip("/")):
+                self._judge(path, found)
         for folder in dict.fromkeys([*os.environ.get("PATH", "").split(":"), *SEARCHED]):
             for path in Path(folder).iterdir() if folder and Path(folder).is_dir() else ():
                 self._judge(path, found)
@@ -50,20 +53,21 @@ class Executables:
         wanted = self.wants(real.removesuffix(" (deleted)")) or self.wants(str(path))
         found[key] = found.get(key, False) or wanted
 
-    def judge_process(self, tgid: int, fd: int) -> bool:
-        """Judge a process that passed unjudged, and tell the kernel; one that is gone is not wanted."""
-        known = self._pids.get(tgid)
-        if known is not None:
-            return known
+    def judge_process(self, tgid: int, comm: str, fd: int) -> bool | None:
+        """Judge a process that passed unjudged, and tell the kernel.
+
+        Of one that is gone only its name is left (comm: the first 15 bytes of the executable's): enough for a glob of
+        names, not for one of paths, hence None: not known.
+        """
         exe = self._proc / str(tgid) / "exe"
         try:
             path, status = os.readlink(exe), exe.stat()  # noqa: PTH115
         except OSError:
-            return False
+            names = [glob for glob in self._globs if "/" not in glob]
+            if any(fnmatch.fnmatchcase(comm, glob) for glob in names):
+                return True
+            return False if len(names) == len(self._globs) and len(comm) < COMM_BYTES else None
         wanted = self.wants(path.removesuffix(" (deleted)"))
         key = status.st_ino.to_bytes(8, "little") + kernel_device(status.st_dev).to_bytes(8, "little")
         maps.update(fd, key, bytes([wanted]))
-        if len(self._pids) > 4096:
-            self._pids.clear()
-        self._pids[tgid] = wanted
         return wanted

@@ -87,9 +87,9 @@ def _first_name(root: Path, executable: str) -> str:
     return Path(executable).name
 
 
-def _start_ticks(root: Path) -> bytes:
-    """Field 22 of stat: with the pid it names a process for good."""
-    return (root / "stat").read_bytes().rsplit(b")", 1)[1].split()[19]
+def _stamp(root: Path) -> bytes:
+    """Tell a process, and what it has made of itself by exec: field 22 of stat, and the command line."""
+    return (root / "stat").read_bytes().rsplit(b")", 1)[1].split()[19] + (root / "cmdline").read_bytes()
 
 
 class Identifier:
@@ -107,15 +107,15 @@ class Identifier:
             return known[2]
         root = self._proc / str(row.tgid)
         try:
-            ticks = _start_ticks(root)
-            identity = known[2] if known and known[0] == ticks else self._look_up(root)
+            stamp = _stamp(root)
+            identity = known[2] if known and known[0] == stamp else self._look_up(root)
         except (OSError, IndexError):
             if known:  # it was here when its earlier records came
                 return known[2]
             return Identity(row.comm.decode(errors="backslashreplace"))
         if len(self._known) >= CACHE_MAX:
             self._known.clear()
-        self._known[row.tgid] = (ticks, now, identity)
+        self._known[row.tgid] = (stamp, now, identity)
         return identity
 
     @staticmethod

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 LOST = "lost_"
+UNKNOWN = "lost (executable unknown)"  # --exe: its process was gone before it could be judged
 UNSEEN = {
     "unseen_http2": "HTTP/2 connections",
     "unseen_32bit_calls": "calls of 32-bit processes",
@@ -82,26 +83,27 @@ class Ledger:
         return [*out, f"ledger not followed: {', '.join(seen) or 'nothing'}"]
 
 
-def exchange_account(kernel: dict[str, int], in_flight: int, filtered_here: int, swept: int) -> Account:
+def exchange_account(kernel: dict[str, int], in_flight: int, swept: int, filtered_here: int, unknown: int) -> Account:
     """Seen = recorded + in flight + filtered + lost[reason]."""
     lost = {
         f"lost ({key.removeprefix(LOST).replace('_', ' ')})": v for key, v in kernel.items() if key.startswith(LOST)
     }
     parts = {
-        "recorded": kernel["recorded"] + swept - filtered_here,
+        "recorded": kernel["recorded"] + swept - filtered_here - unknown,
         "in flight": in_flight,
         "filtered": kernel["filtered"] + filtered_here,
     }
-    return Account("exchanges", "seen", kernel["seen"], parts | lost)
+    return Account("exchanges", "seen", kernel["seen"], parts | lost | {UNKNOWN: unknown})
 
 
-def connect_account(kernel: dict[str, int], filtered_here: int) -> Account:
+def connect_account(kernel: dict[str, int], filtered_here: int, unknown: int) -> Account:
     """Failed connects: seen = recorded + filtered + lost."""
     prefix = "connect_failures_"
     parts = {
-        "recorded": kernel[f"{prefix}recorded"] - filtered_here,
+        "recorded": kernel[f"{prefix}recorded"] - filtered_here - unknown,
         "filtered": kernel[f"{prefix}filtered"] + filtered_here,
         "lost (ring full)": kernel[f"{prefix}lost_ring_full"],
+        UNKNOWN: unknown,
     }
     return Account("failed connects", "seen", kernel[f"{prefix}seen"], parts)
 
@@ -120,3 +122,8 @@ def span_account(recorded: int, spans: SpanCounts) -> Account:
 def metric_account(recorded: int, counted: int) -> Account:
     """Recorded = counted."""
     return Account("metrics", "recorded", recorded, {"counted": counted})
+
+
+def row_account(recorded: int, written: int, dropped: int) -> Account:
+    """Recorded = written + lost, of the rows of JSON."""
+    return Account("rows", "recorded", recorded, {"written": written, "lost (output not read)": dropped})

@@ -3,38 +3,45 @@
 from __future__ import annotations
 
 import re
+from urllib.parse import unquote
 
 REDACTED = "REDACTED"
 SECRET_KEY = re.compile(
-    r"token|passw|pwd|secret|api[-_.]?key|access[-_.]?key|private[-_.]?key|signature|credential|session|jwt|bearer"
-    r"|^(?:sig|auth|authorization|sid|otp|pin)$",
+    r"token|passw|passphrase|pwd|secret|api[-_.]?key|access[-_.]?key|private[-_.]?key|signature|credential|session|jwt"
+    r"|bearer|^(?:sig|auth|authorization|sid|otp|pin|pass|pw|key|code)$",
     re.IGNORECASE,
 )
-USERINFO = re.compile(r"([a-z][a-z0-9+.-]*(?:://|%3a%2f%2f))[^/?#@&;\s]*?(?:@|%40)", re.IGNORECASE)
+USERINFO = re.compile(r"([a-z][a-z0-9+.-]*(?:://|%3a%2f%2f))[^/?#\s]*(?:@|%40)", re.IGNORECASE)
 SEPARATORS = re.compile(r"([&;])")
+NESTED = re.compile(r"(?:^|[?&;#])([^=?&;#]+)=[^&;#]")
 
 
 def query(text: str) -> str:
-    """Replace the values of secret-looking keys of a query string."""
-    text = _without_userinfo(text)
+    """Replace the values of secret-looking keys of a query string, and of queries inside its values."""
+    text = userinfo(text)
     return "".join(_pair(part) for part in SEPARATORS.split(text)) if "=" in text else text
-
-
-def _pair(part: str) -> str:
-    key, equals, value = part.partition("=")
-    return f"{key}={REDACTED}" if equals and value and SECRET_KEY.search(_decoded(key)) else part
-
-
-def _decoded(key: str) -> str:
-    """Undo percent-encoding in a key, so that to%6ben is seen for what it is."""
-    return re.sub(r"%([0-9a-fA-F]{2})", lambda m: chr(int(m[1], 16)), key)
 
 
 def url(text: str) -> str:
     """Replace userinfo and the values of secret-looking query keys of an absolute URL or a request target."""
     before, mark, after = text.partition("?")
-    return f"{_without_userinfo(before)}{mark}{query(after)}"
+    return f"{userinfo(before)}{mark}{query(after)}"
 
 
-def _without_userinfo(text: str) -> str:
+def userinfo(text: str) -> str:
+    """Replace what stands before the last @ of each authority in a text."""
     return USERINFO.sub(rf"\1{REDACTED}:{REDACTED}@", text)
+
+
+def authority(text: str) -> str:
+    """Replace the userinfo of a bare authority, as CONNECT names one."""
+    return f"{REDACTED}:{REDACTED}@{text.rpartition('@')[2]}" if "@" in text else text
+
+
+def _pair(part: str) -> str:
+    key, equals, value = part.partition("=")
+    if not equals or not value:
+        return part
+    nested = NESTED.findall(unquote(value)) if "%" in value or "=" in value else []
+    secret = any(SECRET_KEY.search(name) for name in (unquote(key), *nested))
+    return f"{key}={REDACTED}" if secret else part

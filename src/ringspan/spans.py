@@ -112,7 +112,7 @@ def _exchange_attributes(row: Any) -> dict[str, Any]:
     _add_peer(out, row)
     if row.role == SERVER:
         out[url_attributes.URL_SCHEME] = "http"
-        out[url_attributes.URL_PATH] = parts.path
+        out[url_attributes.URL_PATH] = redact.userinfo(parts.path)
         if parts.query:
             out[url_attributes.URL_QUERY] = redact.query(parts.query)
     else:
@@ -124,7 +124,9 @@ def _exchange_attributes(row: Any) -> dict[str, Any]:
 
 def _full_url(row: Any, method: str, parts: target.Target) -> str:
     whole = text(row.target) if any(parts) else ""
-    if method == "CONNECT" or target.ABSOLUTE.fullmatch(whole):
+    if method == "CONNECT":
+        return redact.authority(whole)
+    if target.ABSOLUTE.fullmatch(whole):
         return whole
     authority = text(row.host)
     if not authority and row.family != AF_UNIX:

@@ -7,7 +7,7 @@ import re
 from typing import NamedTuple
 
 ABSOLUTE = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://([^/?#]*)(.*)", re.DOTALL)
-AUTHORITY = re.compile(r"(?:[^@]*@)?(\[[^\]]*\]|[^:]*)(?::(\d{0,5}))?")
+AUTHORITY = re.compile(r"(?:.*@)?(\[[^\]]*\]|[^:]*)(?::(\d{0,5}))?")
 
 
 class Target(NamedTuple):

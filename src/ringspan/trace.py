@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import socket
 import sys
 import time
@@ -15,6 +14,7 @@ import numpy as np
 from ringspan import contract, deliver, ledger
 from ringspan.clock import Clock
 from ringspan.counts import Counts
+from ringspan.errors import UsageError
 from ringspan.identify import Identifier
 from ringspan.model import rows
 from ringspan.probe.session import Probe
@@ -22,16 +22,20 @@ from ringspan.ring import Ring
 from ringspan.spans import SpanMaker
 from ringspan.sweep import Sweeper
 from ringspan.view import json_rows, lines
+from ringspan.view.output import Output
 from ringspan.view.table import Snapshot, TableView
 
 if TYPE_CHECKING:
+    from opentelemetry.sdk.trace.export import SpanExporter
+
     from ringspan.config import Settings
     from ringspan.executables import Executables
     from ringspan.probe.start import Start
+    from ringspan.stop import Stop
 
 LOOK_S = 0.025
 LAST_PROGRAMS_S = 0.02  # after detaching, a program may still be running on another CPU for so long
-CLOSE_S = 1.2
+CLOSE_S, OUTPUT_S = 1.0, 0.4
 log = logging.getLogger(__name__)
 
 
@@ -39,40 +43,31 @@ def notify_ready() -> None:
     """Tell systemd that capture has begun (sd_notify); does nothing elsewhere."""
     address = os.environ.get("NOTIFY_SOCKET")
     if address:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
-            channel.sendto(b"READY=1", address.replace("@", "\0", 1) if address.startswith("@") else address)
-
-
-class Stop:
-    """The first SIGINT or SIGTERM asks for an orderly end, a second one ends at once.
-
-    A plain flag, looked at every LOOK_S: an Event's lock can deadlock with a handler that runs on the same thread.
-    """
-
-    def __init__(self) -> None:
-        self.asked = False
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._handle)
-
-    def _handle(self, number: int, _frame: Any) -> None:
-        if self.asked:
-            os._exit(128 + number)
-        self.asked = True
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
+                channel.sendto(b"READY=1", address.replace("@", "\0", 1) if address.startswith("@") else address)
+        except OSError as error:
+            log.warning("NOTIFY_SOCKET %s cannot be told: %s", address, error.strerror)
 
 
 class Tracer:
     """One run: owns the probe, the ring and what comes of the records."""
 
-    def __init__(self, settings: Settings, probe: Probe, executables: Executables | None) -> None:
+    def __init__(
+        self, settings: Settings, probe: Probe, executables: Executables | None, exporter: SpanExporter | None
+    ) -> None:
         self._settings = settings
         self._probe = probe
         self._executables = executables
+        self._exporter = exporter
+        self._output = Output(sys.stdout)
         self._ring = Ring(probe.maps["records"], settings.ring_bytes)
         self._clock = Clock()
         self._spans = SpanMaker(self._clock, Identifier())
         self._counts = Counts()
         self._sweeper = Sweeper(probe)
         self._filtered = {"exchanges": 0, "connects": 0}
+        self._unknown = {"exchanges": 0, "connects": 0}
         self._delivery: deliver.Delivery | None = None
         self._table: TableView | None = None
         self._shown = (time.monotonic(), 0)
@@ -80,8 +75,8 @@ class Tracer:
     def run(self, stop: Stop) -> None:
         """Drain until the duration is over or a signal comes."""
         settings = self._settings
-        if deliver.wants_export(settings.otlp):
-            self._delivery = deliver.Delivery(deliver.make_exporter(settings.otlp, settings.protocol))
+        if self._exporter:
+            self._delivery = deliver.Delivery(self._exporter)
         if settings.show == "table":
             self._table = TableView()
         now = time.monotonic()
@@ -113,6 +108,7 @@ class Tracer:
         finally:
             if self._table:
                 self._table.close()
+            self._output.close(OUTPUT_S)
             if self._delivery:
                 self._delivery.close(CLOSE_S)
             for line in self._ledger().lines():
@@ -128,7 +124,7 @@ class Tracer:
             return
         spans = [self._spans.span(row) for row in rows(batch)]
         if self._settings.show == "json":
-            json_rows.write(spans, sys.stdout)
+            self._output.put(json_rows.text(spans), len(spans))
         if self._delivery:
             self._delivery.put(spans)
 
@@ -136,17 +132,20 @@ class Tracer:
         """Take out records of executables that the kernel had not been told about when they passed."""
         judge, fd = self._executables, self._probe.maps["judged_executables"]
         kept = batch["judged"] != 0
-        if judge:
-            kept |= [bool(ok) or judge.judge_process(int(t), fd) for ok, t in zip(kept, batch["tgid"], strict=True)]
         connects = batch["kind"] == contract.number("RECORD_CONNECT_FAILURE")
-        self._filtered["connects"] += int((~kept & connects).sum())
-        self._filtered["exchanges"] += int((~kept & ~connects).sum())
+        for i in np.flatnonzero(~kept):
+            comm = batch["comm"][i].decode(errors="backslashreplace")
+            verdict = judge.judge_process(int(batch["tgid"][i]), comm, fd) if judge else True
+            kept[i] = bool(verdict)
+            if not verdict:
+                fate = self._unknown if verdict is None else self._filtered
+                fate["connects" if connects[i] else "exchanges"] += 1
         chosen: np.ndarray[Any, np.dtype[Any]] = batch[kept]
         return chosen
 
     def _show(self, now: float) -> None:
         if self._settings.show == "lines":
-            lines.write(self._counts, sys.stdout)
+            self._output.put(lines.text(self._counts), 0)
         elif self._table:
             before, count = self._shown
             self._shown = now, self._counts.records
@@ -156,23 +155,34 @@ class Tracer:
     def _ledger(self) -> ledger.Ledger:
         kernel = self._probe.counters()
         in_flight = self._probe.in_flight()
-        exchanges = ledger.exchange_account(kernel, in_flight, self._filtered["exchanges"], self._sweeper.swept)
-        connects = ledger.connect_account(kernel, self._filtered["connects"])
+        exchanges = ledger.exchange_account(
+            kernel, in_flight, self._sweeper.swept, self._filtered["exchanges"], self._unknown["exchanges"]
+        )
+        connects = ledger.connect_account(kernel, self._filtered["connects"], self._unknown["connects"])
         recorded = exchanges.parts["recorded"] + connects.parts["recorded"]
         accounts = [exchanges, connects, ledger.metric_account(recorded, self._counts.records)]
+        if self._settings.show == "json":
+            accounts.append(ledger.row_account(recorded, self._output.written, self._output.dropped))
         if self._delivery:
             accounts.append(ledger.span_account(recorded, self._delivery.counts()))
         return ledger.Ledger(accounts, kernel | {"missed_runs": self._probe.missed_runs()})
 
 
-def run(settings: Settings, start: Start, executables: Executables | None) -> int:
+def run(settings: Settings, start: Start, executables: Executables | None, stop: Stop) -> int:
     """Trace as asked, with a probe that is being compiled; returns the exit status; raises CannotTrace, UsageError."""
-    stop = Stop()
     deliver.silence_sdk()
-    if not deliver.wants_export(settings.otlp):
+    try:
+        wanted = deliver.wants_export(settings.otlp)
+        exporter = deliver.make_exporter(settings.otlp, settings.protocol) if wanted else None
+    except UsageError:
+        start.cancel()
+        raise
+    if not exporter:
         print("nothing is exported: give --otlp URL or set OTEL_EXPORTER_OTLP_ENDPOINT", file=sys.stderr)
-    probe = start.finish()
-    tracer = Tracer(settings, probe, executables)
+    probe = start.finish(lambda: stop.asked)
+    if not probe:
+        return 0
+    tracer = Tracer(settings, probe, executables, exporter)
     print("ready: capture syscall (raw tracepoints)", file=sys.stderr, flush=True)
     notify_ready()
     tracer.run(stop)

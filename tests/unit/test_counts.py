@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-
 from ringspan import contract
 from ringspan.counts import ENDPOINTS_MAX, OVERFLOW, Counts, Key, quantile_ms
 from ringspan.view import lines
@@ -12,9 +10,7 @@ from .rows import CLIENT, batch
 
 
 def printed(counts: Counts) -> list[str]:
-    out = io.StringIO()
-    lines.write(counts, out)
-    return out.getvalue().splitlines()
+    return lines.text(counts).splitlines()
 
 
 def test_most_used_first() -> None:

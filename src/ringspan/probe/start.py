@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import socket
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ringspan.errors import CannotTrace
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
 MESSAGE_BYTES = 1 << 16
 DESCRIPTORS = 64
+LOOK_S = 0.05
 HANDED = ("maps", "links", "functions")
 
 
@@ -29,9 +32,9 @@ class Start:
 
     def __init__(self, settings: ProbeSettings) -> None:
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        command = [sys.executable, "-m", "ringspan.probe.child", str(theirs.fileno())]
+        command = [sys.executable, "-P", "-m", "ringspan.probe.child", str(theirs.fileno())]
         self._said = tempfile.TemporaryFile()  # noqa: SIM115
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(os.path.isabs, sys.path))}
         self._process = subprocess.Popen(
             command, pass_fds=[theirs.fileno()], env=environment, stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL, stderr=self._said, start_new_session=True,
@@ -42,16 +45,22 @@ class Start:
             self._channel.send(told[at : at + MESSAGE_BYTES // 2])
         self._channel.send(b".")
 
-    def finish(self) -> Probe:
-        """Wait for the child; returns the attached probe; raises CannotTrace with its reason."""
+    def finish(self, stop: Callable[[], bool]) -> Probe | None:
+        """Wait for the child; returns the attached probe, or None if stop() came first; raises CannotTrace."""
         from ringspan.probe.session import Probe, check_layout  # noqa: PLC0415
 
         try:
-            check_layout(self._receive()[0]["layout"])
+            first = self._receive(stop)
+            if not first:
+                return None
+            check_layout(first[0]["layout"])
             self._channel.send(b"+")
-            message, fds = self._receive()
+            answer = self._receive(stop)
         finally:
             self.cancel()
+        if not answer:
+            return None
+        message, fds = answer
         handed = iter(fds)
         maps_, links, functions = ({name: next(handed) for name in message[kind]} for kind in HANDED)
         return Probe(maps_, links, functions)
@@ -63,7 +72,10 @@ class Start:
         self._process.wait()
         self._said.close()
 
-    def _receive(self) -> tuple[dict[str, Any], list[int]]:
+    def _receive(self, stop: Callable[[], bool]) -> tuple[dict[str, Any], list[int]] | None:
+        while not select.select([self._channel], [], [], LOOK_S)[0]:
+            if stop():
+                return None
         data, fds, _flags, _address = socket.recv_fds(self._channel, MESSAGE_BYTES, DESCRIPTORS)
         if not data:
             self._process.wait()

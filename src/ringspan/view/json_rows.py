@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from functools import cache
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 from ringspan.deliver import resource_attributes
 
@@ -37,7 +37,6 @@ def row(span: Span) -> dict[str, Any]:
     }
 
 
-def write(spans: list[Span], out: TextIO) -> None:
-    """Write and flush spans."""
-    out.write("".join(json.dumps(row(span), separators=(",", ":")) + "\n" for span in spans))
-    out.flush()
+def text(spans: list[Span]) -> str:
+    """Return spans as lines of JSON."""
+    return "".join(json.dumps(row(span), separators=(",", ":")) + "\n" for span in spans)

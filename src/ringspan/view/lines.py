@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ringspan.counts import Counts
 
 
-def write(counts: Counts, out: TextIO) -> None:
-    """Write and flush one line for each endpoint and status."""
+def text(counts: Counts) -> str:
+    """Return one line for each endpoint and status."""
     sums: Counter[tuple[str, int]] = Counter()
     for key, tally in counts.tallies.items():
         sums[key.endpoint, key.status] += tally.count
     ordered = sorted(sums.items(), key=lambda item: (-item[1], item[0]))
-    out.write("".join(f"Endpoint: {name}, Status Code: {status}, Count: {n}\n" for (name, status), n in ordered))
-    out.flush()
+    return "".join(f"Endpoint: {name}, Status Code: {status}, Count: {n}\n" for (name, status), n in ordered)
