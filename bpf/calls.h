@@ -25,10 +25,10 @@ static __always_inline void enter_send(u64 number, const u64 *arguments, u32 fd,
 		return;
 	call.sleeps = sleeps();
 	call.sk = (u64)s.sk;
-	call.identity = c->identity;
-	call.family = c->family;
+	call.identity = c->head.identity;
+	call.family = c->head.family;
 	__builtin_memcpy(call.arguments, arguments, sizeof(call.arguments));
-	if (c->family != AF_UNIX_)
+	if (c->head.family != AF_UNIX_)
 		call.sequence = sequence_written(s.sk);
 	if (!calls.update(&thread, &call)) {
 		c->writer = thread;
@@ -59,7 +59,7 @@ static __always_inline void enter_close(struct pt_regs *regs, u64 number)
 		return;
 	key = (u64)s.sk;
 	c = connections.lookup(&key);
-	if (!c || c->family != AF_UNIX_ || c->inode != inode_of(&s))
+	if (!c || c->head.family != AF_UNIX_ || c->head.inode != inode_of(&s))
 		return;
 	READ(shut, s.sk->sk_shutdown);
 	if (shut & 1)
@@ -256,12 +256,12 @@ static __always_inline bool exit_receive(u64 number, const u64 *arguments, u32 f
 	if (!w)
 		return false;
 	w->call.number = number;
-	w->call.family = c->family;
+	w->call.family = c->head.family;
 	__builtin_memcpy(w->call.arguments, arguments, sizeof(w->call.arguments));
 	w->moved = result > 0 ? result : 0;
 	w->ended = !result;
 	w->error = result < 0 ? fatal_error(result) : 0;
-	if (c->family != AF_UNIX_) {
+	if (c->head.family != AF_UNIX_) {
 		if (c->role != ROLE_CLIENT)
 			w->call.sequence = sequence_read(s.sk) - result;
 		w->opaque = (flags & MSG_TRUNC_) != 0; /* consumed, and shown to no one */
@@ -275,7 +275,7 @@ static __always_inline bool exit_send(const struct call *call, s64 result, u64 n
 	struct connection *c = connections.lookup(&key);
 	struct work *w = begin_work(key, EGRESS, now);
 
-	if (!w || !c || c->off || c->identity != call->identity) {
+	if (!w || !c || c->off || c->head.identity != call->identity) {
 		calls.delete(&thread);
 		return false;
 	}

@@ -132,7 +132,8 @@ static __always_inline void read_own(struct sock *sk, struct endpoints *e)
 
 	summarise(sk, &summary);
 	read_addresses(sk, summary.family, e->local_address, e->remote_address);
-	e->local_port = summary.local_port;
+	READ(e->local_port, ((struct inet_sock *)sk)->inet_sport); /* outlives skc_num */
+	e->local_port = host16(e->local_port);
 	e->remote_port = summary.remote_port;
 	e->netns = network_namespace(sk);
 	unmap_endpoints(e);
@@ -160,7 +161,7 @@ static __always_inline void connect_succeeded(struct sock *sk, const struct atte
 	c = connection_open(&s, ROLE_CLIENT, 1);
 	if (!c)
 		return;
-	c->inode = a->inode;
+	c->head.inode = a->inode;
 	c->connect_ns = now - a->begin_ns;
 }
 
@@ -222,8 +223,8 @@ static __always_inline void forget_own(struct sock *sk)
 	own_endpoints.delete(&e);
 }
 
-/* A TCP socket is gone for good. */
-static __always_inline void destroyed(struct sock *sk, u64 now)
+/* A TCP socket is gone for good; false if it was none that is followed. */
+static __always_inline bool destroyed(struct sock *sk, u64 now)
 {
 	u64 key = (u64)sk;
 	struct connection *c = connections.lookup(&key);
@@ -231,6 +232,5 @@ static __always_inline void destroyed(struct sock *sk, u64 now)
 	attempts.delete(&key);
 	if (c)
 		connection_forget(c, key, now);
-	else
-		forget_own(sk);
+	return c != 0;
 }

@@ -11,14 +11,14 @@ static __always_inline bool lock(struct connection *c)
 
 #pragma nounroll
 	for (i = 0; i < LOCK_SPINS; i++)
-		if (!__sync_val_compare_and_swap(&c->lock, 0, 1))
+		if (!__sync_val_compare_and_swap(&c->head.lock, 0, 1))
 			return true;
 	return false;
 }
 
 static __always_inline void unlock(struct connection *c)
 {
-	__sync_lock_test_and_set(&c->lock, 0);
+	__sync_lock_test_and_set(&c->head.lock, 0);
 }
 
 /* Lock; failing that, what this call moved is lost, and with it the place in the stream. */
@@ -54,7 +54,7 @@ static __always_inline void reverse_endpoints(const struct connection *c, struct
 	__builtin_memcpy(e->remote_address, c->local_address, 16);
 	e->local_port = c->remote_port;
 	e->remote_port = c->local_port;
-	e->netns = c->netns;
+	e->netns = c->head.netns;
 }
 
 /* Is this the far end of a connection of ringspan's own (its exports)? */
@@ -89,19 +89,19 @@ static __always_inline struct connection *connection_open(const struct stream *s
 	c = connections.lookup(&key);
 	if (!c)
 		return 0;
-	c->identity = random64();
-	c->inode = inode_of(s);
-	c->family = summary.family;
+	c->head.identity = random64();
+	c->head.inode = inode_of(s);
+	c->head.family = summary.family;
 	c->local_port = summary.local_port;
 	c->remote_port = summary.remote_port;
-	c->netns = network_namespace(s->sk);
+	c->head.netns = network_namespace(s->sk);
 	c->role = role;
 	c->role_known = role != ROLE_UNKNOWN;
 	c->born = born;
-	if (c->family == AF_UNIX_)
+	if (c->head.family == AF_UNIX_)
 		read_unix_path(s->sk, c->unix_path);
 	else
-		read_addresses(s->sk, c->family, c->local_address, c->remote_address);
+		read_addresses(s->sk, c->head.family, c->local_address, c->remote_address);
 	c->directions[INGRESS].state =
 		role == ROLE_CLIENT ? STATE_RESPONSE_START : STATE_REQUEST_START;
 	c->directions[EGRESS].state =
@@ -110,7 +110,7 @@ static __always_inline struct connection *connection_open(const struct stream *s
 		c->directions[INGRESS].phase = PHASE_HEAD;
 		c->directions[EGRESS].phase = PHASE_HEAD;
 	}
-	if (c->family != AF_UNIX_ && is_own_peer(c))
+	if (c->head.family != AF_UNIX_ && is_own_peer(c))
 		c->off = 1;
 	return c;
 }
@@ -123,7 +123,7 @@ static __always_inline struct connection *connection_of(const struct stream *s)
 	u64 key = (u64)s->sk;
 	struct connection *c = connections.lookup(&key);
 
-	if (c && (c->family != AF_UNIX_ || c->inode == inode_of(s)))
+	if (c && (c->head.family != AF_UNIX_ || c->head.inode == inode_of(s)))
 		return c;
 	return connection_open(s, ROLE_UNKNOWN, 0);
 }

@@ -75,6 +75,17 @@ enum counter {
 	COUNTERS = 21,
 };
 
+/* How the state of a connection begins: what user space needs to find the ones whose socket is
+ * gone. */
+struct connection_head {
+	u64 lock;
+	u64 identity; /* keys its exchanges: a socket's memory may have been another's */
+	u64 inode;
+	u32 netns;
+	u16 family;
+	u16 _pad;
+};
+
 /* One exchange (or one failed connect). Times are CLOCK_MONOTONIC nanoseconds, 0 where there is
  * none. Texts come first: a bounded copy may be proved safe only by what follows its array. */
 struct record {

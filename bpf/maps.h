@@ -27,6 +27,7 @@ enum program {
 	PROGRAM_CLOSE,
 	PROGRAM_STATE,
 	PROGRAM_CONNECT,
+	PROGRAM_FORGET_OWN,
 	PROGRAMS,
 };
 
@@ -100,7 +101,7 @@ static __always_inline bool admitted(struct connection *c)
 		return false;
 #endif
 #ifdef FILTER_PORTS
-	if (c->family == AF_UNIX_)
+	if (c->head.family == AF_UNIX_)
 		return false;
 	if (c->role == ROLE_CLIENT)
 		return port_wanted(c->remote_port);

@@ -50,7 +50,7 @@ static __always_inline bool has_status_line(const struct connection *c, const st
 /* Close the oldest outstanding exchange, well or not. */
 static __always_inline void finish_oldest(struct connection *c, u64 now, u8 failure, u16 error)
 {
-	struct exchange_key key = {.connection = c->identity, .index = c->next_response};
+	struct exchange_key key = {.connection = c->head.identity, .index = c->next_response};
 	struct exchange *x = exchange_get(&key);
 	struct direction *in = requests(c), *out = responses(c);
 
@@ -74,7 +74,7 @@ static __always_inline void finish_oldest(struct connection *c, u64 now, u8 fail
 
 static __always_inline void lose_oldest(struct connection *c)
 {
-	struct exchange_key key = {.connection = c->identity, .index = c->next_response};
+	struct exchange_key key = {.connection = c->head.identity, .index = c->next_response};
 	struct exchange *x = exchange_get(&key);
 
 	if (x) {
@@ -94,11 +94,11 @@ static __always_inline void fill_request(struct work *w, struct connection *c, s
 	r->version = CONTRACT_VERSION;
 	r->kind = RECORD_EXCHANGE;
 	r->role = c->role;
-	r->family = c->family;
+	r->family = c->head.family;
 	r->start_ktime_ns = now;
 	r->connect_ns = c->next_request == 1 ? c->connect_ns : 0;
-	r->socket_inode = c->inode;
-	r->netns = c->netns;
+	r->socket_inode = c->head.inode;
+	r->netns = c->head.netns;
 	r->local_port = c->local_port;
 	r->remote_port = c->remote_port;
 	__builtin_memcpy(r->local_address, c->local_address, 16);
@@ -114,7 +114,7 @@ static __always_inline void fill_request(struct work *w, struct connection *c, s
 static __always_inline void begin_request(struct work *w, struct connection *c, struct direction *d,
 					  u64 now)
 {
-	struct exchange_key key = {.connection = c->identity, .index = c->next_request};
+	struct exchange_key key = {.connection = c->head.identity, .index = c->next_request};
 	struct exchange *x = 0;
 
 	if (c->role == ROLE_UNKNOWN)
@@ -134,14 +134,14 @@ static __always_inline void begin_request(struct work *w, struct connection *c, 
 
 static __always_inline struct exchange *current_request(struct connection *c)
 {
-	struct exchange_key key = {.connection = c->identity, .index = c->next_request - 1};
+	struct exchange_key key = {.connection = c->head.identity, .index = c->next_request - 1};
 
 	return exchange_get(&key);
 }
 
 static __always_inline void drop_current(struct connection *c)
 {
-	struct exchange_key key = {.connection = c->identity, .index = c->next_request - 1};
+	struct exchange_key key = {.connection = c->head.identity, .index = c->next_request - 1};
 
 	exchange_drop(&key);
 }
@@ -149,7 +149,7 @@ static __always_inline void drop_current(struct connection *c)
 /* Take back a request that turned out not to be one. */
 static __always_inline void withdraw_request(struct connection *c, struct direction *d)
 {
-	struct exchange_key key = {.connection = c->identity, .index = c->next_request - 1};
+	struct exchange_key key = {.connection = c->head.identity, .index = c->next_request - 1};
 
 	if (!d->first_ns)
 		return;
@@ -271,7 +271,7 @@ static __always_inline bool has_no_body(const struct exchange *x, u16 status)
 
 static __always_inline u32 end_response_head(struct connection *c, struct direction *d)
 {
-	struct exchange_key key = {.connection = c->identity, .index = c->next_response};
+	struct exchange_key key = {.connection = c->head.identity, .index = c->next_response};
 	struct exchange *x = outstanding(c) ? exchange_get(&key) : 0;
 
 	d->unpaired = !outstanding(c);
@@ -405,10 +405,10 @@ static __always_inline void settle(struct connection *c, u32 how, u64 now)
  * find it. */
 static __always_inline void note_progress(struct connection *c, u64 now)
 {
-	struct exchange_key key = {.connection = c->identity, .index = c->next_response};
+	struct exchange_key key = {.connection = c->head.identity, .index = c->next_response};
 	struct exchange *x;
 
-	if (c->family != AF_UNIX_ || !outstanding(c))
+	if (c->head.family != AF_UNIX_ || !outstanding(c))
 		return;
 	x = exchange_get(&key);
 	if (!x)

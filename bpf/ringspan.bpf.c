@@ -104,6 +104,13 @@ int on_connection_state(struct bpf_raw_tracepoint_args *ctx)
 
 int on_destroy(struct bpf_raw_tracepoint_args *ctx)
 {
-	destroyed((void *)ctx->args[0], bpf_ktime_get_ns());
+	if (!destroyed((void *)ctx->args[0], bpf_ktime_get_ns()))
+		programs.call(ctx, PROGRAM_FORGET_OWN);
+	return 0;
+}
+
+int on_forget_own(struct bpf_raw_tracepoint_args *ctx)
+{
+	forget_own((void *)ctx->args[0]);
 	return 0;
 }

@@ -65,17 +65,13 @@ struct direction {
 };
 
 struct connection {
-	u64 lock;
-	u64 identity; /* the socket's address, as `connections` is keyed */
-	u64 inode;
+	struct connection_head head;
 	u64 writer; /* the thread inside a send call on this connection, as `calls` is keyed */
 	u64 next_request;
 	u64 next_response;
 	u64 connect_ns;
 	u64 closed_ns; /* when this side sent its FIN */
 	u64 desync_ns;
-	u32 netns;
-	u16 family;
 	u16 error;
 	u16 local_port;
 	u16 remote_port;

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from ringspan.probe.session import Probe
 
 AF_UNIX = 1
-KEY_BYTES = 16
+KEY_BYTES, CONNECTION_KEY_BYTES = 16, 8
+CONNECTIONS_EVERY_S = 10.0
+HEAD = contract.header().structs["connection_head"]
 SETTLED_NS = 500_000_000  # younger exchanges are left alone
 SERVER = contract.number("ROLE_SERVER")
 
@@ -27,6 +29,7 @@ class Sweeper:
         self._probe = probe
         self._proc = proc
         self._sockets: dict[int, set[str]] = {}
+        self._next_connections = time.monotonic() + CONNECTIONS_EVERY_S
         self.swept = 0
 
     def sweep(self) -> np.ndarray[Any, np.dtype[Any]]:
@@ -41,15 +44,33 @@ class Sweeper:
                 continue
             found.append(self._ended(record.copy()))
         self.swept += len(found)
+        if time.monotonic() >= self._next_connections:
+            self._sweep_connections()
+            self._next_connections = time.monotonic() + CONNECTIONS_EVERY_S
         return np.concatenate(found) if found else np.empty(0, contract.RECORD)
+
+    def _sweep_connections(self) -> None:
+        """Forget connections whose Unix socket is gone; their exchanges have been ended before."""
+        fd = self._probe.maps["connections"]
+        heads = []
+        for key in maps.keys(fd, CONNECTION_KEY_BYTES):
+            value = maps.lookup(fd, key, self._probe.connection_bytes)
+            if value:
+                heads.append((key, np.frombuffer(value, HEAD, 1)[0]))
+        self._sockets = {}  # listed after the connections, so that none of them is too young to be listed
+        for key, head in heads:
+            if head["family"] == AF_UNIX and not self._exists(int(head["netns"]), int(head["inode"])):
+                maps.delete(fd, key)
+
+    def _exists(self, netns: int, inode: int) -> bool:
+        if netns not in self._sockets:
+            self._sockets[netns] = self._unix_sockets(netns)
+        return str(inode) in self._sockets[netns]
 
     def _is_orphan(self, record: Any) -> bool:
         if record["family"] != AF_UNIX or time.monotonic_ns() - int(record["start_ktime_ns"]) < SETTLED_NS:
             return False
-        netns = int(record["netns"])
-        if netns not in self._sockets:
-            self._sockets[netns] = self._unix_sockets(netns)
-        return str(record["socket_inode"]) not in self._sockets[netns]
+        return not self._exists(int(record["netns"]), int(record["socket_inode"]))
 
     def _unix_sockets(self, netns: int) -> set[str]:
         """List the Unix sockets of a network namespace by inode number, through any process that lives there."""
@@ -72,4 +93,5 @@ class Sweeper:
             else "CLIENT_CLOSED"
         )
         record["failure"] = contract.number(f"FAILURE_{word}")
+        record["end_ktime_ns"] = time.monotonic_ns()  # when it was found out: at most a sweep after it happened
         return record

@@ -63,9 +63,9 @@ void harness_open(u32 role, u32 born)
 	world.recorded = 0;
 	world.next_id = 0;
 	world.refuse = false;
-	c->identity = 0x5eed;
-	c->inode = 4242;
-	c->family = 2;
+	c->head.identity = 0x5eed;
+	c->head.inode = 4242;
+	c->head.family = 2;
 	c->local_port = 1111;
 	c->remote_port = 2222;
 	c->role = role;

@@ -206,3 +206,11 @@ def test_a_query_does_not_count_for_the_endpoint() -> None:
     hashes = connection.records()["endpoint_hash"].tolist()
     assert hashes[0] == hashes[1] == hashes[2]
     assert len(set(hashes)) == 6
+
+
+def test_a_chunk_size_may_begin_with_many_zeros() -> None:
+    connection = Connection(CLIENT)
+    connection.call(EGRESS, get(b"/"))
+    connection.call(INGRESS, response(b"200 OK", b"0" * 26 + b'5 ;a="b"\r\nhello\r\n0\r\n\r\n', CHUNKED))
+    (record,) = connection.records()
+    assert (record["response_body_bytes"], record["failure"]) == (5, 0)

@@ -23,7 +23,7 @@ from ringspan.protocols import http1
 
 # The tail-called ones in the order of `enum program` in bpf/maps.h; the rest with their tracepoints. A connection must
 # not be seen to move bytes before its closing can be seen, hence the order.
-TAIL_CALLED = ["on_lay_out", "on_follow", "on_settle", "on_close", "on_connection_state", "on_connect"]
+TAIL_CALLED = ["on_lay_out", "on_follow", "on_settle", "on_close", "on_connection_state", "on_connect", "on_forget_own"]
 ATTACHED = {
     "tcp_destroy_sock": "on_destroy",
     "inet_sock_set_state": "on_set_state",
@@ -94,6 +94,13 @@ def layout_of(program: Any) -> dict[str, list[int]]:
     return {name: [getattr(leaf, name).offset, getattr(leaf, name).size] for name, *_ in leaf._fields_}
 
 
+def connection_bytes(program: Any) -> int:
+    """Return the size of a connection's state."""
+    import ctypes as ct  # noqa: PLC0415
+
+    return ct.sizeof(program["connections"].Leaf)
+
+
 def fill_maps(program: Any, settings: ProbeSettings, functions: dict[str, int]) -> None:
     """Fill what the programs read: the automaton, the filters, each other."""
     import ctypes as ct  # noqa: PLC0415
@@ -140,7 +147,12 @@ def hand_over(channel: socket.socket, settings: ProbeSettings) -> None:
         return
     links = attach(bcc, functions)
     maps = [program[name].map_fd for name in HANDED_OVER]
-    message = {"maps": HANDED_OVER, "links": list(ATTACHED), "functions": list(functions)}
+    message = {
+        "maps": HANDED_OVER,
+        "links": list(ATTACHED),
+        "functions": list(functions),
+        "connection_bytes": connection_bytes(program),
+    }
     socket.send_fds(channel, [json.dumps(message).encode()], [*maps, *links, *functions.values()])
 
 

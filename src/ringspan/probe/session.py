@@ -19,6 +19,7 @@ class Probe:
     maps: dict[str, int]
     links: dict[str, int]
     functions: dict[str, int]
+    connection_bytes: int
     page_bytes: int = field(default_factory=lambda: os.sysconf("SC_PAGESIZE"))
 
     def counters(self) -> dict[str, int]:

@@ -63,7 +63,7 @@ class Start:
         message, fds = answer
         handed = iter(fds)
         maps_, links, functions = ({name: next(handed) for name in message[kind]} for kind in HANDED)
-        return Probe(maps_, links, functions)
+        return Probe(maps_, links, functions, message["connection_bytes"])
 
     def cancel(self) -> None:
         """End the child, whatever it is doing."""
