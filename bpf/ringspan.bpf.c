@@ -5,13 +5,16 @@
 #include "contract.h"
 #include "http1_states.h"
 #include "kernel.h"
+#include "sockets.h"
 #include "state.h"
 #include "maps.h"
 #include "http1.h"
 #include "pair.h"
+#include "settle.h"
 #include "stream.h"
 #include "connection.h"
 #include "connect.h"
+#include "work.h"
 #include "calls.h"
 
 /* What only a call's entry knows (the time, the socket) is kept for its exit. */

@@ -4,6 +4,7 @@
 
 #include "http1.h"
 #include "pair.h"
+#include "settle.h"
 #include "stream.h"
 
 /* The kernel allows 33 tail calls: one to lay a call out, one to settle it, and these to follow it. */

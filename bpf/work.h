@@ -1,0 +1,255 @@
+/* One call's bytes, from where they lie in memory to the exchanges they end: laid out, followed,
+ * settled. */
+#pragma once
+
+#define PIECES_MAX 8 /* iovecs that a helper adds up */
+
+/* Where the bytes of a call lie, by its number. */
+static __always_inline void locate(struct span_of_bytes *s, u64 number, const u64 *arguments)
+{
+	struct user_msghdr message = {};
+
+	if (number == SYS_READ || number == SYS_WRITE || number == SYS_SENDTO ||
+	    number == SYS_RECVFROM) {
+		s->base = arguments[1];
+		s->length = s->left;
+	} else if (number == SYS_READV || number == SYS_WRITEV) {
+		s->iov = arguments[1];
+		s->iov_count = arguments[2];
+	} else if (number == SYS_SENDMSG || number == SYS_RECVMSG) {
+		read_user(&message, sizeof(message), arguments[1]);
+		s->iov = (u64)message.msg_iov;
+		s->iov_count = message.msg_iovlen;
+	} else if (number == SYS_SENDMMSG || number == SYS_RECVMMSG) {
+		s->messages = arguments[1];
+		s->message_count = s->left;
+		s->left = 0;
+	} else {
+		s->opaque = 1;
+	}
+}
+
+static __always_inline struct span_of_bytes *next_span(struct work *w, u8 direction, u64 begin,
+						       u64 end)
+{
+	struct span_of_bytes *s = &w->spans[w->spans_count & 1];
+
+	__builtin_memset(s, 0, sizeof(*s));
+	s->direction = direction;
+	s->begin_ns = begin;
+	s->end_ns = end;
+	w->spans_count++;
+	return s;
+}
+
+static __always_inline struct work *begin_work(u64 connection, u8 direction, u64 now)
+{
+	int zero = 0;
+	struct work *w = works.lookup(&zero);
+
+	if (!w)
+		return 0;
+	w->connection = connection;
+	w->direction = direction;
+	w->now_ns = now;
+	w->moved = 0;
+	w->opaque = 0;
+	w->window_at = 0;
+	w->span = 0;
+	w->spans_count = 0;
+	w->position = 0;
+	w->filled = 0;
+	w->settle = SETTLE_NOTHING;
+	w->ended = 0;
+	w->error = 0;
+	w->resume = 0;
+	return w;
+}
+
+/* Lay out what a send moved beyond what was followed before. */
+static __always_inline void span_sent(struct work *w, const struct call *call, u64 moved, u64 end)
+{
+	struct span_of_bytes *s = next_span(w, EGRESS, call->begin_ns, end);
+
+	s->left = moved;
+	s->sequence = call->sequence;
+	s->has_sequence = call->family != AF_UNIX_;
+	locate(s, call->number, call->arguments);
+	s->skip = call->helped;
+}
+
+/* All bytes that a call was given; 0 if they are in too many pieces to add up here. */
+static __always_inline u64 bytes_given(const struct call *call)
+{
+	struct span_of_bytes s = {};
+	u64 sum = 0;
+	int i;
+
+	locate(&s, call->number, call->arguments);
+	if (s.base)
+		return call->arguments[2];
+#pragma nounroll
+	for (i = 0; i < PIECES_MAX; i++) {
+		if (!next_piece(&s))
+			break;
+		sum += s.length;
+	}
+	return s.iov_count ? 0 : sum;
+}
+
+/* A writer of this process is still inside its call, but the peer has acted on its bytes: follow
+ * them first. How many they are, TCP's write sequence says; of a Unix socket, all that the call was
+ * given. */
+static __always_inline void help_writer(struct work *w, struct connection *c)
+{
+	u64 writer = c->writer, self = bpf_get_current_pid_tgid();
+	struct call *call;
+	u64 moved;
+
+	if (!writer || writer == self)
+		return;
+	call = calls.lookup(&writer);
+	if (!call || call->sk != w->connection || call->number == SYS_SENDMMSG)
+		return;
+	if (writer >> 32 !=
+	    self >> 32) { /* another process' memory: its request cannot be read in time */
+		call->helped = ~0ULL;
+		lose_sync(w, c, COUNTER_DESYNC_OVERLAP);
+		return;
+	}
+	if (call->family == AF_UNIX_)
+		moved = bytes_given(call);
+	else
+		moved = (u32)(sequence_written((struct sock *)call->sk) - call->sequence);
+	if (moved <= call->helped)
+		return;
+	span_sent(w, call, moved, call->begin_ns);
+	call->helped = moved;
+}
+
+static __always_inline void lay_out_received(struct work *w, struct connection *c)
+{
+	struct span_of_bytes *s;
+
+	help_writer(w, c);
+	if (!w->moved)
+		return;
+	s = next_span(w, INGRESS, w->now_ns, w->now_ns);
+	s->left = w->moved;
+	s->has_sequence = w->call.family != AF_UNIX_;
+	s->sequence = w->call.sequence;
+	locate(s, w->call.number, w->call.arguments);
+	s->opaque |= w->opaque;
+}
+
+static __always_inline void lay_out_sent(struct work *w, struct connection *c)
+{
+	u64 thread = bpf_get_current_pid_tgid();
+	struct call *entered = calls.lookup(&thread);
+
+	if (entered) /* a helper may have followed some of it, under the lock */
+		w->call.helped = entered->helped;
+	calls.delete(&thread);
+	if (c->writer == thread)
+		c->writer = 0;
+	if (w->call.helped > w->moved)
+		lose_sync(w, c, COUNTER_DESYNC_OVERLAP);
+	else if (w->moved) /* a call that slept sent its last byte at its end; one that did not, at
+			      its beginning */
+		span_sent(w, &w->call, w->moved,
+			  sleeps() == w->call.sleeps ? w->call.begin_ns : w->now_ns);
+}
+
+/* Lay out the bytes that a call has moved, as spans; returns the work to do, if the connection can
+ * be had. */
+static __always_inline struct work *lay_out_call(void)
+{
+	u64 thread = bpf_get_current_pid_tgid();
+	int zero = 0;
+	struct work *w = works.lookup(&zero);
+	struct connection *c;
+
+	if (!w)
+		return 0;
+	c = connections.lookup(&w->connection);
+	if (!c || !lock_or_break(c)) {
+		calls.delete(&thread);
+		return 0;
+	}
+	if (c->broken) {
+		count(c->broken);
+		c->broken = 0;
+		w->settle = SETTLE_DESYNC;
+		w->resume = 1;
+	}
+	if (w->direction == INGRESS)
+		lay_out_received(w, c);
+	else
+		lay_out_sent(w, c);
+	return w;
+}
+
+static __always_inline struct connection *connection_of_work(struct work **w)
+{
+	int zero = 0;
+
+	*w = works.lookup(&zero);
+	return *w ? connections.lookup(&(*w)->connection) : 0;
+}
+
+/* Take turns over the spans; true if there is more. */
+static __always_inline bool follow_call(void)
+{
+	int zero = 0;
+	struct automaton *a = automata.lookup(&zero);
+	struct work *w = 0;
+	struct connection *c = connection_of_work(&w);
+
+	return a && c && take_turns(w, c, a);
+}
+
+/* The bytes are dealt with; true if the connection is to be settled before it is let go. */
+static __always_inline bool finish_call(void)
+{
+	struct work *w = 0;
+	struct connection *c = connection_of_work(&w);
+
+	if (!c)
+		return false;
+	if (end_of_call(w, c))
+		return true;
+	note_progress(c, w->now_ns);
+	unlock(c);
+	return false;
+}
+
+/* No tail call is left: what is undone is lost, and the next call on this connection settles it. */
+static __always_inline void overrun_call(void)
+{
+	struct work *w = 0;
+	struct connection *c = connection_of_work(&w);
+
+	if (!c)
+		return;
+	c->broken = COUNTER_DESYNC_OVERRUN;
+	direction_of(w, c)->last_ns = w->now_ns;
+	unlock(c);
+}
+
+/* Settle a call's connection; true if its bytes are still to be followed. */
+static __always_inline bool settle_call(void)
+{
+	struct work *w = 0;
+	struct connection *c = connection_of_work(&w);
+
+	if (!c)
+		return false;
+	settle(c, w->settle, w->resume ? last_moved_ns(c) : w->now_ns);
+	w->settle = SETTLE_NOTHING;
+	if (w->resume) {
+		w->resume = 0;
+		return true;
+	}
+	unlock(c);
+	return false;
+}
