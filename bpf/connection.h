@@ -1,7 +1,7 @@
 /* Connections: how they are found, opened, locked and closed. */
 #pragma once
 
-#define LOCK_SPINS 1000
+#define LOCK_SPINS 300
 
 /* The two ends of a connection may be in calls on two processors at once. Holders never sleep, so
  * waiting is short. */
@@ -10,9 +10,11 @@ static __always_inline bool lock(struct connection *c)
 	int i;
 
 #pragma nounroll
-	for (i = 0; i < LOCK_SPINS; i++)
+	for (i = 0; i < LOCK_SPINS; i++) {
 		if (!__sync_val_compare_and_swap(&c->head.lock, 0, 1))
 			return true;
+		bpf_ktime_get_ns(); /* a while */
+	}
 	return false;
 }
 
