@@ -3,6 +3,20 @@
 
 #define LOCK_SPINS 300
 
+/* Before 5.12 BPF has no compare-and-exchange (kernel commit 5ffa25502b5a): there a plain flag
+ * catches what it can. */
+static __always_inline bool take_lock(struct connection *c)
+{
+#ifdef HAS_ATOMICS
+	return !__sync_val_compare_and_swap(&c->head.lock, 0, 1);
+#else
+	if (*(volatile u64 *)&c->head.lock)
+		return false;
+	*(volatile u64 *)&c->head.lock = 1;
+	return true;
+#endif
+}
+
 /* The two ends of a connection may be in calls on two processors at once. Holders never sleep, so
  * waiting is short. */
 static __always_inline bool lock(struct connection *c)
@@ -11,7 +25,7 @@ static __always_inline bool lock(struct connection *c)
 
 #pragma nounroll
 	for (i = 0; i < LOCK_SPINS; i++) {
-		if (!__sync_val_compare_and_swap(&c->head.lock, 0, 1))
+		if (take_lock(c))
 			return true;
 		bpf_ktime_get_ns(); /* a while */
 	}
@@ -20,7 +34,11 @@ static __always_inline bool lock(struct connection *c)
 
 static __always_inline void unlock(struct connection *c)
 {
+#ifdef HAS_ATOMICS
 	__sync_lock_test_and_set(&c->head.lock, 0);
+#else
+	*(volatile u64 *)&c->head.lock = 0;
+#endif
 }
 
 /* Lock; failing that, what this call moved is lost, and with it the place in the stream. */

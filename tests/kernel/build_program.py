@@ -31,7 +31,7 @@ VARIANTS = {
     "plain": SETTINGS,
     "server": replace(SETTINGS, role="server"),
     "client": replace(SETTINGS, role="client", ports=[80], pids=[1], by_executable=True),
-    "without typed tasks": SETTINGS,
+    "as on an old kernel": SETTINGS,
     "arm64": SETTINGS,
 }
 
@@ -41,8 +41,10 @@ def types_for(variant: str, types: btf.KernelTypes) -> btf.KernelTypes:
         text, count = PT_REGS.subn(ARM64_REGISTERS, types.text)
         assert count == 1
         return btf.KernelTypes(text, types.flags)
-    if variant == "without typed tasks":
-        return btf.KernelTypes(types.text, [flag for flag in types.flags if "TASK_BTF" not in flag])
+    if variant == "as on an old kernel":
+        return btf.KernelTypes(
+            types.text, [flag for flag in types.flags if "HAS_TASK_BTF" not in flag and "HAS_ATOMICS" not in flag]
+        )
     return types
 
 

@@ -59,7 +59,9 @@ TYPEDEFS = [
     "__sum16",
 ]
 KIND_STRUCT, KIND_TYPEDEF, KIND_FUNC = 4, 8, 12  # enum in include/uapi/linux/btf.h
-FUNCTIONS = {"bpf_get_current_task_btf": "HAS_TASK_BTF"}  # helpers that not every kernel has, and their flags
+# Helpers that not every kernel has, and the flags that follow from them. The second came with 5.13 and stands for the
+# atomic instructions of 5.12, which BTF does not show.
+FUNCTIONS = {"bpf_get_current_task_btf": "HAS_TASK_BTF", "bpf_for_each_map_elem": "HAS_ATOMICS"}
 
 # Headers that BCC's own prelude includes by name: what they would define is in vmlinux.h already.
 EMPTY_HEADERS = [
