@@ -14,7 +14,6 @@
  * once. */
 #define FORGET() asm volatile("" : : : "memory")
 
-#define EPERM_ 1
 #define EINTR_ 4
 #define EAGAIN_ 11
 #define EPIPE_ 32

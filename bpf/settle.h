@@ -75,17 +75,14 @@ static __always_inline void settle(struct connection *c, u32 how, u64 now)
 
 /* A Unix socket's process may die and tell no one: leave what is known so far where user space will
  * find it. */
-static __always_inline void note_progress(struct connection *c, u64 now)
+static __always_inline void note_progress(struct connection *c)
 {
 	struct exchange_key key = {.connection = c->head.identity, .index = c->next_response};
 	struct exchange *x;
 
-	if (c->head.family != AF_UNIX_ || !outstanding(c))
+	if (c->head.family != AF_UNIX_ || !c->response_begun)
 		return;
 	x = exchange_get(&key);
-	if (!x)
-		return;
-	x->record.end_ktime_ns = now;
-	if (c->response_begun)
+	if (x)
 		x->record.response_body_bytes = responses(c)->body_bytes;
 }

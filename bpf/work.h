@@ -218,7 +218,7 @@ static __always_inline bool finish_call(void)
 		return false;
 	if (end_of_call(w, c))
 		return true;
-	note_progress(c, w->now_ns);
+	note_progress(c);
 	unlock(c);
 	return false;
 }

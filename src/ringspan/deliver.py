@@ -114,6 +114,7 @@ class Delivery:
         self._wake = threading.Event()
         self._sending = 0
         self._stopping = False
+        self._closed = False
         self._counts = SpanCounts()
         self._thread = threading.Thread(target=self._run, name="ringspan-deliver", daemon=True)
         self._thread.start()
@@ -150,8 +151,6 @@ class Delivery:
             self._queue.clear()
             self._sending = 0
             self._closed = True
-
-    _closed = False
 
     def _run(self) -> None:
         while True:

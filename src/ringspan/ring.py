@@ -62,10 +62,6 @@ class Ring:
         self._consumer[0] = position + len(lengths) * ENTRY.itemsize
         return records
 
-    def fill(self) -> float:
-        """Return how full the ring is, 0 to 1."""
-        return float(int(self._producer[0]) - int(self._consumer[0])) / self._size
-
     def _order(self) -> None:
         """Keep loads before from mixing with loads and stores after: a release, then an acquire (arm64 needs it)."""
         self._fence.release()
