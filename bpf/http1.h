@@ -4,7 +4,6 @@
 #pragma once
 
 #define DIGITS_MAX 32 /* of a length or chunk size, leading zeros and all */
-#define LINE_FEEDS 0x0a0a0a0a0a0a0a0aULL
 #define LOW_BITS 0x0101010101010101ULL
 #define HIGH_BITS 0x8080808080808080ULL
 
@@ -21,16 +20,55 @@ static __always_inline u64 load64(const void *from)
 	return word;
 }
 
-/* How many of the next 8 bytes come before the first line feed; 8 if there is none. */
-static __always_inline u64 before_line_feed(u64 word)
+/* How many of 8 bytes come before the lowest whose high bit is set in hit; 8 if none is. */
+static __always_inline u64 bytes_before(u64 hit)
 {
-	u64 x = word ^ LINE_FEEDS;
-	u64 hit = (x - LOW_BITS) & ~x & HIGH_BITS;
 	u64 lowest = hit & -hit;
 
 	if (!hit)
 		return 8;
 	return ((((lowest - 1) & LOW_BITS) * LOW_BITS) >> 56) - 1;
+}
+
+/* High bits of the bytes of a word that are zero, right up to the lowest such. */
+static __always_inline u64 zero_bytes(u64 word)
+{
+	return (word - LOW_BITS) & ~word & HIGH_BITS;
+}
+
+static __always_inline u64 before_line_feed(u64 word)
+{
+	return bytes_before(zero_bytes(word ^ (LOW_BITS * '\n')));
+}
+
+/* How many of the next 8 bytes come before a blank or control character (RFC 3986 has none). */
+static __always_inline u64 before_invisible(u64 word)
+{
+	u64 low = (word - LOW_BITS * 0x21) & ~word & HIGH_BITS;
+
+	return bytes_before(low | zero_bytes(word ^ (LOW_BITS * 0x7f)));
+}
+
+/* Take up to 8 bytes at once: returns how many, and leaves where they lead in w->state (in memory,
+ * so that the verifier does not walk on from each answer apart). */
+static __always_inline u64 leap(struct work *w, const struct automaton *a, u32 state, u64 position,
+				u64 filled)
+{
+	u64 word = load64(&w->window[position]), n = 0;
+
+	w->state = state;
+	if (state > STATE_TARGET) {
+		n = before_line_feed(word);
+	} else if (state == STATE_TARGET) {
+		n = before_invisible(word);
+	} else if (position + 8 <= filled &&
+		   word == (state == STATE_LINE ? WORD_LINE : WORD_VERSION)) {
+		OPAQUE(state);
+		w->state = a->next[state & 255]; /* row 0: where words lead */
+		n = 8;
+	}
+	FORGET();
+	return n;
 }
 
 #define POSITION_MASK (2 * WINDOW_BYTES - 1)
@@ -47,9 +85,10 @@ static __always_inline u32 scan(struct work *w, const struct automaton *a, u32 s
 	for (i = 0; i < SCAN_STEPS; i++) {
 		if (position >= filled || state >= STATES_EVENT_FIRST)
 			break;
-		if (state - STATES_SKIPPING_FIRST < STATES_SKIPPING) {
-			u64 n = before_line_feed(load64(&w->window[position]));
+		if (state - STATES_LEAPING_FIRST < STATES_LEAPING) {
+			u64 n = leap(w, a, state, position, filled);
 
+			state = w->state;
 			position = min_u64(position + n, filled) & POSITION_MASK;
 			w->mark[state & 255] = position;
 			if (n == 8 || position == filled)
@@ -238,7 +277,7 @@ static __always_inline u64 hash_endpoint(const struct record *r)
 
 #pragma nounroll
 	for (i = 0; i < TARGET_MAX / 8; i++) {
-		u64 word, x, query;
+		u64 word, query;
 
 		if (!left)
 			break;
@@ -248,8 +287,7 @@ static __always_inline u64 hash_endpoint(const struct record *r)
 			left = 8;
 		}
 		left -= 8;
-		x = word ^ (LOW_BITS * '?');
-		query = (x - LOW_BITS) & ~x & HIGH_BITS;
+		query = zero_bytes(word ^ (LOW_BITS * '?'));
 		if (query) {
 			word &= (query & -query) / 0x80 - 1;
 			left = 0;

@@ -103,7 +103,8 @@ static __always_inline void fill_request(struct work *w, struct connection *c, s
 	r->remote_port = c->remote_port;
 	__builtin_memcpy(r->local_address, c->local_address, 16);
 	__builtin_memcpy(r->remote_address, c->remote_address, 16);
-	__builtin_memcpy(r->unix_path, c->unix_path, UNIX_PATH_MAX);
+	if (c->head.family == AF_UNIX_)
+		__builtin_memcpy(r->unix_path, c->unix_path, UNIX_PATH_MAX);
 	if (s->has_sequence)
 		r->tcp_seq = s->sequence + w->window_at + w->mark[STATE_METHOD_FIRST] - 1;
 	fill_caller(r);
@@ -111,8 +112,8 @@ static __always_inline void fill_request(struct work *w, struct connection *c, s
 }
 
 /* A request's first byte: number it, and give it a place if there is one. */
-static __always_inline void begin_request(struct work *w, struct connection *c, struct direction *d,
-					  u64 now)
+static __always_inline struct exchange *begin_request(struct work *w, struct connection *c,
+						      struct direction *d, u64 now)
 {
 	struct exchange_key key = {.connection = c->head.identity, .index = c->next_request};
 	struct exchange *x = 0;
@@ -130,6 +131,7 @@ static __always_inline void begin_request(struct work *w, struct connection *c, 
 	c->next_request++;
 	if (x)
 		fill_request(w, c, &x->record, now);
+	return x;
 }
 
 static __always_inline struct exchange *current_request(struct connection *c)
@@ -218,9 +220,9 @@ static __always_inline bool may_resume(struct connection *c, struct direction *d
 
 static __always_inline void end_request(struct connection *c, struct direction *d)
 {
-	struct exchange *x = current_request(c);
+	struct exchange *x = d->body_bytes && outstanding(c) ? current_request(c) : 0;
 
-	if (x && c->next_response < c->next_request)
+	if (x)
 		x->record.request_body_bytes = d->body_bytes;
 	begin_message(d, STATE_REQUEST_START);
 }

@@ -150,12 +150,12 @@ static __always_inline void take_request(struct work *w, struct connection *c, s
 {
 	struct exchange *x;
 
-	if (!d->first_ns) {
-		if (!w->mark[STATE_METHOD_FIRST] || w->state == STATE_EVENT_REJECT)
-			return;
-		begin_request(w, c, d, now);
-	}
-	x = current_request(c);
+	if (d->first_ns)
+		x = current_request(c);
+	else if (!w->mark[STATE_METHOD_FIRST] || w->state == STATE_EVENT_REJECT)
+		return;
+	else
+		x = begin_request(w, c, d, now);
 	if (x)
 		keep_texts(w, &x->record);
 	if (w->mark[STATE_LINE])

@@ -52,7 +52,7 @@ def test_every_state_has_its_own_number_and_leads_to_a_state() -> None:
 
 
 def test_numbers_that_are_not_states_reject() -> None:
-    unused = [n for n in range(FIRST_EVENT) if n not in NAMES]
+    unused = [n for n in range(1, FIRST_EVENT) if n not in NAMES]
     assert (TABLE[unused] == NUMBERS["EVENT_REJECT"]).all()
 
 
@@ -65,6 +65,25 @@ def test_a_skipping_state_is_left_at_a_line_feed_only(name: str) -> None:
     row = TABLE[NUMBERS[name]]
     assert (np.delete(row, ord("\n")) == NUMBERS[name]).all()
     assert row[ord("\n")] != NUMBERS[name]
+
+
+def test_a_target_is_left_at_an_invisible_byte_only() -> None:
+    row = TABLE[NUMBERS["TARGET"]]
+    assert (row[sorted(http1.VISIBLE)] == NUMBERS["TARGET"]).all()
+    assert NUMBERS["TARGET"] not in np.delete(row, sorted(http1.VISIBLE))
+
+
+@pytest.mark.parametrize("state", http1.WORDS)
+def test_a_word_leads_where_its_bytes_lead_past_no_other_mark(state: str) -> None:
+    word, there = http1.WORDS[state]
+    states = walk(state, word.encode())
+    assert states[-1] == there == NAMES[int(TABLE[0, NUMBERS[state]])]
+    assert not set(states[:-1]) & {*http1.MARKED, *http1.LEAPING, *http1.KEPT_FIELDS.values(), *http1.EVENTS}
+
+
+def test_both_versions_are_one_word() -> None:
+    """The scanner compares with WORD_VERSION for both."""
+    assert http1.WORDS["VERSION"][0] == http1.WORDS["RESPONSE_START"][0]
 
 
 @pytest.mark.parametrize("first", [name for name in http1.MARKED if name.endswith("_FIRST")])
@@ -84,13 +103,15 @@ def test_the_header_for_c_agrees_with_the_table() -> None:
     assert states.items() <= NUMBERS.items()
     assert set(http1.EVENTS) | set(http1.MARKED) | set(STARTS) <= states.keys()
     assert DEFINES["STATES_EVENT_FIRST"] == FIRST_EVENT
-    assert DEFINES["STATES_SKIPPING_FIRST"] == min(NUMBERS[name] for name in http1.SKIPPING)
-    assert DEFINES["STATES_SKIPPING"] == len(http1.SKIPPING)
+    leaping = [*http1.LEAPING, *http1.SKIPPING]
+    first = DEFINES["STATES_LEAPING_FIRST"]
+    assert [NUMBERS[name] for name in leaping] == list(range(first, first + DEFINES["STATES_LEAPING"]))
+    assert leaping[: len(http1.LEAPING)][-1] == "TARGET"  # from it on, the scanner jumps to a byte, not over a word
 
 
 def test_every_mark_that_is_read_is_cleared_before_a_walk() -> None:
     """The scanner clears as many marks as STATES_MARKED says."""
-    read = [*http1.MARKED, *http1.KEPT_FIELDS.values()]
+    read = [*http1.MARKED, *http1.LEAPING, *http1.KEPT_FIELDS.values()]
     assert max(NUMBERS[name] for name in read) < DEFINES["STATES_MARKED"]
 
 
