@@ -36,40 +36,6 @@ static __always_inline void enter_send(u64 number, const u64 *arguments, u32 fd,
 	}
 }
 
-/* TCP tells of its closing by state changes; a Unix socket only by these calls. */
-static __always_inline void enter_close(struct pt_regs *regs, u64 number)
-{
-	struct call_registers r = {};
-	u64 now = bpf_ktime_get_ns();
-	struct stream s = {};
-	struct connection *c;
-	struct file *file;
-	u64 key;
-	u8 shut = 0;
-
-	if (is_32bit_caller())
-		return;
-	read_registers(&r, regs);
-	u64 arguments[4] = CALL_ARGUMENTS(&r);
-
-	file = file_of(arguments[0]);
-	if (!file || !stream_of_file(file, &s))
-		return;
-	key = (u64)s.sk;
-	c = connections.lookup(&key);
-	if (!c || c->head.family != AF_UNIX_ || c->head.inode != inode_of(&s))
-		return;
-	READ(shut, s.sk->sk_shutdown);
-	if (shut & 1)
-		c->peer_gone = 1;
-	if (number == SYS_SHUTDOWN) {
-		if (arguments[1] != SHUT_RD_)
-			close_egress(c, false, now);
-	} else if (is_last_reference(file)) {
-		connection_forget(c, key, now);
-	}
-}
-
 static __always_inline void enter_call(struct pt_regs *regs, u64 number, int kind)
 {
 	struct call_registers r = {};

@@ -46,6 +46,7 @@ static __always_inline void enter_connect(const u64 *arguments, u64 now)
 		return;
 	a.inode = inode_of(&s);
 	a.pid_tgid = thread;
+	a.process_start_ns = process_start_ns();
 	a.judged = judge_executable() == VERDICT_WANTED;
 	a.netns = network_namespace(s.sk);
 	bpf_get_current_comm(a.comm, sizeof(a.comm));
@@ -80,6 +81,7 @@ static __always_inline void fill_failed_connect(struct record *r, const struct a
 	r->netns = a->netns;
 	r->tgid = a->pid_tgid >> 32;
 	r->tid = a->pid_tgid;
+	r->process_start_ns = a->process_start_ns;
 	r->judged = a->judged;
 	r->remote_port = a->port;
 	__builtin_memcpy(r->remote_address, a->address, 16);

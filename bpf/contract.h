@@ -14,6 +14,11 @@
 #define METHOD_MAX 32
 #define UNIX_PATH_MAX 108
 
+/* How much is kept of what a process was begun with. */
+#define ARGUMENTS_MAX 1024
+#define ENVIRONMENT_MAX 8192
+#define FILENAME_MAX 256
+
 enum record_kind {
 	RECORD_EXCHANGE = 1,
 	RECORD_CONNECT_FAILURE = 2,
@@ -72,7 +77,8 @@ enum counter {
 	COUNTER_CONNECTIONS_TABLE_FULL = 18,
 	COUNTER_CALLS_TABLE_FULL = 19,
 	COUNTER_CONNECTS_TABLE_FULL = 20,
-	COUNTERS = 21,
+	COUNTER_PROCESSES_LOST_RING_FULL = 21,
+	COUNTERS = 22,
 };
 
 /* How the state of a connection begins: what user space needs to find the ones whose socket is
@@ -111,6 +117,7 @@ struct record {
 	u64 span_id;
 	u64 endpoint_hash;
 	u64 socket_inode;
+	u64 process_start_ns; /* CLOCK_BOOTTIME: with the pid, tells a process from all others */
 	u32 tgid;
 	u32 tid;
 	u32 netns;
@@ -133,4 +140,17 @@ struct record {
 	u8 _pad[6];
 	char local_address[16];
 	char remote_address[16];
+};
+
+/* A process as exec left it, on a ring of its own: who it is can be told though it be gone when its
+ * first record is read. Lengths say what of the texts is this process's; the rest is another's. */
+struct birth {
+	char arguments[ARGUMENTS_MAX];	   /* as in /proc/PID/cmdline */
+	char environment[ENVIRONMENT_MAX]; /* as in /proc/PID/environ */
+	char filename[FILENAME_MAX];	   /* as given to execve */
+	u64 process_start_ns;
+	u64 cgroup;
+	u32 tgid;
+	u16 arguments_bytes;
+	u16 environment_bytes;
 };

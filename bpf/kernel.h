@@ -65,6 +65,7 @@ enum tcp_states {
 #define SYS_ACCEPT4 288
 #define SYS_RECVMMSG 299
 #define SYS_SENDMMSG 307
+#define SYS_CLOSE_RANGE 436
 /* One read costs as much as eight bytes of it: r10 to orig_ax stand in a row. */
 struct call_registers {
 	u64 r10, r9, r8, ax, cx, dx, si, di, orig_ax;
@@ -90,6 +91,7 @@ struct call_registers {
 #define SYS_ACCEPT4 242
 #define SYS_RECVMMSG 243
 #define SYS_SENDMMSG 269
+#define SYS_CLOSE_RANGE 436
 struct call_registers {
 	u64 x[4];
 	u64 orig_x0;
@@ -130,6 +132,7 @@ enum call_kind {
 	CALL_ACCEPT,
 	CALL_CLOSE,
 	CALL_SHUTDOWN,
+	CALL_CLOSE_RANGE,
 };
 
 static __always_inline int kind_of_call(u64 number)
@@ -159,6 +162,8 @@ static __always_inline int kind_of_call(u64 number)
 		return CALL_CLOSE;
 	case SYS_SHUTDOWN:
 		return CALL_SHUTDOWN;
+	case SYS_CLOSE_RANGE:
+		return CALL_CLOSE_RANGE;
 	}
 	return CALL_OTHER;
 }
@@ -200,6 +205,18 @@ static __always_inline bool is_32bit_caller(void)
 	FIELD(word, task, struct task_struct, thread_info.flags);
 	return word & (1ULL << 22);
 #endif
+}
+
+/* When the running process began: unchanged by exec, and no two of one pid have the same. */
+static __always_inline u64 process_start_ns(void)
+{
+	void *task = CURRENT_TASK();
+	u64 leader = 0, start = 0;
+
+	FIELD(leader, task, struct task_struct, group_leader);
+	if (leader)
+		FIELD(start, leader, struct task_struct, start_boottime);
+	return start;
 }
 
 /* Voluntary context switches of this thread: unchanged over a call, the call did not sleep. */

@@ -3,11 +3,14 @@
 #pragma once
 
 BPF_RINGBUF_OUTPUT(records, RING_PAGES);
+BPF_RINGBUF_OUTPUT(births, BIRTH_PAGES);
+BPF_PERCPU_ARRAY(newborns, struct birth, 1);
+BPF_PERCPU_ARRAY(closings, struct closing, 1);
 BPF_PERCPU_ARRAY(counters, u64, COUNTERS);
 BPF_ARRAY(layout, struct record, 1);
 BPF_ARRAY(automata, struct automaton, 1);
 BPF_PERCPU_ARRAY(works, struct work, 1);
-BPF_PROG_ARRAY(programs, 8);
+BPF_PROG_ARRAY(programs, 16);
 BPF_HASH(connections, u64, struct connection, CONNECTIONS_MAX);
 BPF_HASH(exchanges, struct exchange_key, struct exchange, EXCHANGES_MAX);
 BPF_HASH(calls, u64, struct call, CALLS_MAX);
@@ -28,6 +31,8 @@ enum program {
 	PROGRAM_STATE,
 	PROGRAM_CONNECT,
 	PROGRAM_FORGET_OWN,
+	PROGRAM_CLOSE_FILES,
+	PROGRAM_FORGET_UNIX,
 	PROGRAMS,
 };
 
@@ -44,6 +49,11 @@ static __always_inline long emit(struct record *r)
 	/* No wake-up: the consumer looks on its own clock, and a traced thread pays 60 ns instead
 	 * of 8 us. */
 	return records.ringbuf_output(r, sizeof(*r), BPF_RB_NO_WAKEUP);
+}
+
+static __always_inline long emit_birth(struct birth *b)
+{
+	return births.ringbuf_output(b, sizeof(*b), BPF_RB_NO_WAKEUP);
 }
 
 static __always_inline long read_user(void *to, u64 bytes, u64 from)
@@ -160,6 +170,7 @@ static __always_inline void fill_caller(struct record *r)
 
 	r->tgid = pid_tgid >> 32;
 	r->tid = pid_tgid;
+	r->process_start_ns = process_start_ns();
 	r->judged = judge_executable() == VERDICT_WANTED;
 	bpf_get_current_comm(r->comm, sizeof(r->comm));
 }

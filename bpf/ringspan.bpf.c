@@ -16,6 +16,8 @@
 #include "connect.h"
 #include "work.h"
 #include "calls.h"
+#include "files.h"
+#include "births.h"
 
 /* What only a call's entry knows (the time, the socket) is kept for its exit. */
 int on_sys_enter(struct bpf_raw_tracepoint_args *ctx)
@@ -23,7 +25,7 @@ int on_sys_enter(struct bpf_raw_tracepoint_args *ctx)
 	int kind = kind_of_call(ctx->args[1]);
 
 	count_foreign_call(ctx->args[1]);
-	if (kind == CALL_CLOSE || kind == CALL_SHUTDOWN)
+	if (kind == CALL_CLOSE || kind == CALL_SHUTDOWN || kind == CALL_CLOSE_RANGE)
 		programs.call(ctx, PROGRAM_CLOSE);
 	else if (kind == CALL_CONNECT)
 		programs.call(ctx, PROGRAM_CONNECT);
@@ -40,7 +42,46 @@ int on_connect(struct bpf_raw_tracepoint_args *ctx)
 
 int on_close(struct bpf_raw_tracepoint_args *ctx)
 {
-	enter_close((void *)ctx->args[0], ctx->args[1]);
+	if (ctx->args[1] == SYS_CLOSE_RANGE) {
+		if (enter_close_range((void *)ctx->args[0]))
+			programs.call(ctx, PROGRAM_CLOSE_FILES);
+	} else if (enter_close((void *)ctx->args[0], ctx->args[1])) {
+		programs.call(ctx, PROGRAM_FORGET_UNIX);
+	}
+	return 0;
+}
+
+int on_close_files(struct bpf_raw_tracepoint_args *ctx)
+{
+	int zero = 0;
+	struct closing *closing = closings.lookup(&zero);
+
+	if (!closing)
+		return 0;
+	if (close_files(closing))
+		programs.call(ctx, PROGRAM_FORGET_UNIX);
+	else if (closing->next < closing->end)
+		programs.call(ctx, PROGRAM_CLOSE_FILES);
+	return 0;
+}
+
+int on_forget_unix(struct bpf_raw_tracepoint_args *ctx)
+{
+	if (forget_unix())
+		programs.call(ctx, PROGRAM_CLOSE_FILES);
+	return 0;
+}
+
+int on_process_exit(struct bpf_raw_tracepoint_args *ctx)
+{
+	if (exit_process())
+		programs.call(ctx, PROGRAM_CLOSE_FILES);
+	return 0;
+}
+
+int on_process_exec(struct bpf_raw_tracepoint_args *ctx)
+{
+	exec_succeeded((void *)ctx->args[2]);
 	return 0;
 }
 
@@ -53,7 +94,7 @@ int on_sys_exit(struct bpf_raw_tracepoint_args *ctx)
 	read_registers(&r, (void *)ctx->args[0]);
 	number = CALL_NUMBER(&r);
 	kind = kind_of_call(number);
-	if (kind == CALL_OTHER || kind == CALL_CLOSE || kind == CALL_SHUTDOWN)
+	if (kind == CALL_OTHER || kind >= CALL_CLOSE)
 		return 0;
 	if (exit_call(&r, number, kind, ctx->args[1]))
 		programs.call(ctx, PROGRAM_LAY_OUT);

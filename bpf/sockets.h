@@ -43,6 +43,21 @@ static __always_inline struct file *file_of(u32 fd)
 	return file;
 }
 
+/* How many descriptors the running task's table has room for. */
+static __always_inline u64 file_slots(void)
+{
+	void *task = CURRENT_TASK();
+	u64 files = 0, table = 0, max = 0;
+
+	FIELD(files, task, struct task_struct, files);
+	if (!files)
+		return 0;
+	FIELD(table, files, struct files_struct, fdt);
+	if (table)
+		FIELD32(max, table, struct fdtable, max_fds);
+	return (u32)max;
+}
+
 #define OFFSET_IN_FILE(member) __builtin_offsetof(struct file, member)
 #define LOWER(a, b) ((a) < (b) ? (a) : (b))
 #define HIGHER(a, b) ((a) > (b) ? (a) : (b))

@@ -180,6 +180,7 @@ struct mmsghdr_user {
 /* A connect() under way. */
 struct attempt {
 	u64 begin_ns;
+	u64 process_start_ns;
 	u64 inode;
 	u64 pid_tgid;
 	u32 in_call;
@@ -195,6 +196,14 @@ struct attempt {
 	char comm[16];
 	char unix_path[UNIX_PATH_MAX];
 	u32 _pad_path;
+};
+
+/* File descriptors that are being closed by other than close(): at exit, or by close_range. */
+struct closing {
+	u64 key;  /* of the Unix connection whose last descriptor has been found */
+	u64 next; /* the first one not looked at yet */
+	u64 end;
+	u64 now_ns;
 };
 
 /* Both ends of a connection of ringspan's own. */

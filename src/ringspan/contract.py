@@ -75,3 +75,4 @@ def names(prefix: str) -> dict[int, str]:
 
 
 RECORD = header().structs["record"]
+BIRTH = header().structs["birth"]

@@ -1,12 +1,15 @@
-"""Who: a service name for each process, looked up once while it lives."""
+"""Who: a service name for each process, looked up while it lives, else from what exec left of it."""
 
 from __future__ import annotations
 
 import os
 import re
 import time
+from collections import OrderedDict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from ringspan.model import Identity
 
@@ -15,30 +18,57 @@ NOT_A_SERVICE = re.compile(r"user@\d+|session-|init\.scope")
 INTERPRETER = re.compile(r"(python|perl|ruby|node|nodejs|php|bash|sh|dash|deno|bun)[\d.]*$")
 RECHECK_S = 1.0
 CACHE_MAX = 8192
+TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
+TELLING = (b"OTEL_SERVICE_NAME=", b"OTEL_RESOURCE_ATTRIBUTES=")
 
 
-def _environment(root: Path) -> dict[str, str]:
-    raw = (root / "environ").read_bytes().decode(errors="replace")
-    return dict(pair.split("=", 1) for pair in raw.split("\0") if "=" in pair)
+class Process(NamedTuple):
+    """What tells who a process is; arguments and environment as in /proc, each ended by NUL."""
+
+    arguments: bytes
+    environment: bytes
+    cgroup: str
+    executable: str
 
 
-def _from_environment(root: Path) -> str | None:
+class Birth(NamedTuple):
+    """What exec left of a process; of the environment only what tells."""
+
+    arguments: bytes
+    environment: bytes
+    filename: str
+
+
+def _read(root: Path) -> Process:
+    """Read /proc/PID; raises OSError if the process is gone."""
+    executable = os.readlink(root / "exe").removesuffix(" (deleted)")  # noqa: PTH115
+    texts = {}
+    for name in ("cmdline", "environ", "cgroup"):
+        try:
+            texts[name] = (root / name).read_bytes()
+        except PermissionError:
+            texts[name] = b""
+    return Process(texts["cmdline"], texts["environ"], texts["cgroup"].decode(errors="replace"), executable)
+
+
+def _from_environment(process: Process) -> str | None:
     """OTEL_SERVICE_NAME, else service.name in OTEL_RESOURCE_ATTRIBUTES, as the SDKs do."""
-    environment = _environment(root)
+    words = process.environment.decode(errors="replace").split("\0")
+    environment = dict(pair.split("=", 1) for pair in words if "=" in pair)
     if environment.get("OTEL_SERVICE_NAME"):
         return environment["OTEL_SERVICE_NAME"]
     pairs = (pair.partition("=") for pair in environment.get("OTEL_RESOURCE_ATTRIBUTES", "").split(","))
     return next((value.strip() for key, _, value in pairs if key.strip() == "service.name" and value.strip()), None)
 
 
-def _from_unit(root: Path) -> str | None:
-    units = UNIT.findall((root / "cgroup").read_text())
+def _from_unit(process: Process) -> str | None:
+    units = UNIT.findall(process.cgroup)
     return next((unit for unit in reversed(units) if not NOT_A_SERVICE.search(unit)), None)
 
 
-def _from_command_line(root: Path) -> str | None:
+def _from_command_line(process: Process) -> str | None:
     """The script or module an interpreter runs, or a Java program's jar or main class."""
-    words = (root / "cmdline").read_bytes().decode(errors="replace").rstrip("\0").split("\0")
+    words = process.arguments.decode(errors="replace").rstrip("\0").split("\0")
     program = Path(words[0]).name
     if program == "java":
         return _java_name(words[1:])
@@ -76,20 +106,25 @@ def _java_name(words: list[str]) -> str | None:
     return None
 
 
-def _first_name(root: Path, executable: str) -> str:
-    for source in (_from_environment, _from_unit, _from_command_line):
-        try:
-            name = source(root)
-        except (OSError, ValueError):
-            continue
-        if name:
-            return name
-    return Path(executable).name
+def identity_of(process: Process) -> Identity:
+    """Name a process by the first source that knows."""
+    sources = (_from_environment, _from_unit, _from_command_line)
+    name = next(filter(None, (source(process) for source in sources)), None)
+    return Identity(name or Path(process.executable).name, process.executable or None)
 
 
-def _stamp(root: Path) -> bytes:
-    """Tell a process, and what it has made of itself by exec: field 22 of stat, and the command line."""
-    return (root / "stat").read_bytes().rsplit(b")", 1)[1].split()[19] + (root / "cmdline").read_bytes()
+def _start_ticks(root: Path) -> int:
+    """Read when a process began, in clock ticks since boot: field 22 of stat."""
+    return int((root / "stat").read_bytes().rsplit(b")", 1)[1].split()[19])
+
+
+class Known(NamedTuple):
+    """An answer given before: whose, by what command line, and when that was looked at."""
+
+    start_ns: int
+    arguments: bytes
+    checked: float
+    identity: Identity
 
 
 class Identifier:
@@ -97,28 +132,53 @@ class Identifier:
 
     def __init__(self, proc: Path = Path("/proc")) -> None:
         self._proc = proc
-        self._known: dict[int, tuple[bytes, float, Identity]] = {}
+        self._known: OrderedDict[int, Known] = OrderedDict()
+        self._born: OrderedDict[tuple[int, int], Birth] = OrderedDict()
+
+    def born(self, births: np.ndarray[Any, np.dtype[Any]]) -> None:
+        """Note processes that have begun (contract.h: struct birth)."""
+        for birth in births:
+            environment = birth["environment"].ljust(births.dtype["environment"].itemsize, b"\0")
+            words = environment[: int(birth["environment_bytes"])].split(b"\0")
+            telling = b"\0".join(word for word in words if word.startswith(TELLING))
+            arguments = birth["arguments"][: int(birth["arguments_bytes"])]
+            key = int(birth["tgid"]), int(birth["process_start_ns"])
+            self._born[key] = Birth(arguments, telling, birth["filename"].decode(errors="replace"))
+            self._born.move_to_end(key)
+        while len(self._born) > CACHE_MAX:
+            self._born.popitem(last=False)
 
     def __call__(self, row: Any) -> Identity:
-        """Return the identity of a row's process; that of one gone already is its thread's name."""
+        """Return the identity of a row's process."""
         known = self._known.get(row.tgid)
+        if known and known.start_ns != row.process_start_ns:
+            known = None
         now = time.monotonic()
-        if known and now - known[1] < RECHECK_S:
-            return known[2]
-        root = self._proc / str(row.tgid)
+        if known and now - known.checked < RECHECK_S:
+            return known.identity
         try:
-            stamp = _stamp(root)
-            identity = known[2] if known and known[0] == stamp else self._look_up(root)
-        except (OSError, IndexError):
-            if known:  # it was here when its earlier records came
-                return known[2]
-            return Identity(row.comm.decode(errors="backslashreplace"))
-        if len(self._known) >= CACHE_MAX:
-            self._known.clear()
-        self._known[row.tgid] = (stamp, now, identity)
-        return identity
+            known = self._look(row, known, now)
+        except (OSError, IndexError, ValueError):
+            return known.identity if known else self._as_born(row)
+        self._known[row.tgid] = known
+        self._known.move_to_end(row.tgid)
+        if len(self._known) > CACHE_MAX:
+            self._known.popitem(last=False)
+        return known.identity
 
-    @staticmethod
-    def _look_up(root: Path) -> Identity:
-        executable = os.readlink(root / "exe").removesuffix(" (deleted)")  # noqa: PTH115
-        return Identity(_first_name(root, executable), executable)
+    def _look(self, row: Any, known: Known | None, now: float) -> Known:
+        """Look in /proc, again only if exec has made another of the process; raises OSError if it is gone."""
+        root = self._proc / str(row.tgid)
+        if row.process_start_ns and _start_ticks(root) != row.process_start_ns // TICK_NS:
+            raise ProcessLookupError(row.tgid)  # another has its pid by now
+        arguments = (root / "cmdline").read_bytes()
+        identity = known.identity if known and known.arguments == arguments else identity_of(_read(root))
+        return Known(row.process_start_ns, arguments, now, identity)
+
+    def _as_born(self, row: Any) -> Identity:
+        """Name a process that is gone by what exec left of it; failing that (it was only forked), by its thread."""
+        birth = self._born.get((row.tgid, row.process_start_ns))
+        if not birth:
+            return Identity(row.comm.decode(errors="backslashreplace"))
+        executable = os.path.realpath(birth.filename) if birth.filename.startswith("/") else birth.filename
+        return identity_of(Process(birth.arguments, birth.environment, "", executable))

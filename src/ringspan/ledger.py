@@ -17,6 +17,7 @@ UNSEEN = {
     "connections_table_full": "connections not followed (table full)",
     "calls_table_full": "calls not followed (table full)",
     "connects_table_full": "connects not followed (table full)",
+    "processes_lost_ring_full": "processes whose names may be missed (ring full)",
     "missed_runs": "program runs the kernel skipped",
 }
 

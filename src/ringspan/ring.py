@@ -14,10 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ringspan.contract import RECORD
-
 BUSY, DISCARD = np.uint32(1 << 31), np.uint32(1 << 30)
-ENTRY = np.dtype([("length", np.uint32), ("page", np.uint32), ("record", RECORD)])
 
 
 class ForeignRecord(Exception):
@@ -25,11 +22,13 @@ class ForeignRecord(Exception):
 
 
 class Ring:
-    """Reads one BPF ring buffer of ring_bytes (a power of two), by its map's descriptor."""
+    """Reads one BPF ring buffer of ring_bytes (a power of two) and records of one dtype, by its map's descriptor."""
 
-    def __init__(self, fd: int, ring_bytes: int) -> None:
+    def __init__(self, fd: int, ring_bytes: int, dtype: np.dtype[Any]) -> None:
         page = os.sysconf("SC_PAGESIZE")
         self._size = ring_bytes
+        self._dtype = dtype
+        self._entry = np.dtype([("length", np.uint32), ("page", np.uint32), ("record", dtype)])
         self._ours = mmap.mmap(fd, page)
         self._theirs = mmap.mmap(fd, page + 2 * ring_bytes, prot=mmap.PROT_READ, offset=page)
         self._consumer = np.frombuffer(self._ours, np.uint64, 1)
@@ -39,27 +38,27 @@ class Ring:
         self._fence.acquire()
 
     def drain(self) -> np.ndarray[Any, np.dtype[Any]]:
-        """Return all finished records as one array of dtype RECORD (a copy); raises ForeignRecord."""
+        """Return all finished records as one array (a copy); raises ForeignRecord."""
         position = int(self._consumer[0])
-        count = (int(self._producer[0]) - position) // ENTRY.itemsize
+        count = (int(self._producer[0]) - position) // self._entry.itemsize
         self._order()
         entries: np.ndarray[Any, np.dtype[Any]] = np.ndarray(
-            count, ENTRY, buffer=self._theirs, offset=self._data_at + position % self._size
+            count, self._entry, buffer=self._theirs, offset=self._data_at + position % self._size
         )
         lengths = entries["length"].copy()
         busy = np.flatnonzero(lengths & BUSY)
         if len(busy):
             lengths = lengths[: busy[0]]
         if not len(lengths):
-            return np.empty(0, RECORD)
-        if ((lengths & ~DISCARD) != RECORD.itemsize).any():
-            raise ForeignRecord(f"a record of {int(lengths[0] & ~DISCARD)} bytes, not {RECORD.itemsize}")
+            return np.empty(0, self._dtype)
+        if ((lengths & ~DISCARD) != self._dtype.itemsize).any():
+            raise ForeignRecord(f"a record of {int(lengths[0] & ~DISCARD)} bytes, not {self._dtype.itemsize}")
         self._order()
         kept = (lengths & DISCARD) == 0
         records = entries["record"][: len(lengths)]
         records = records.copy() if kept.all() else records[kept]
         self._order()
-        self._consumer[0] = position + len(lengths) * ENTRY.itemsize
+        self._consumer[0] = position + len(lengths) * self._entry.itemsize
         return records
 
     def _order(self) -> None:

@@ -18,6 +18,7 @@ from ringspan.errors import UsageError
 from ringspan.identify import Identifier
 from ringspan.model import rows
 from ringspan.probe.session import Probe
+from ringspan.probe.settings import BIRTH_RING_BYTES
 from ringspan.ring import Ring
 from ringspan.spans import SpanMaker
 from ringspan.sweep import Sweeper
@@ -61,9 +62,11 @@ class Tracer:
         self._executables = executables
         self._exporter = exporter
         self._output = Output(sys.stdout)
-        self._ring = Ring(probe.maps["records"], settings.ring_bytes)
+        self._ring = Ring(probe.maps["records"], settings.ring_bytes, contract.RECORD)
+        self._births = Ring(probe.maps["births"], BIRTH_RING_BYTES, contract.BIRTH)
         self._clock = Clock()
-        self._spans = SpanMaker(self._clock, Identifier())
+        self._identify = Identifier()
+        self._spans = SpanMaker(self._clock, self._identify)
         self._counts = Counts()
         self._sweeper = Sweeper(probe)
         self._filtered = {"exchanges": 0, "connects": 0}
@@ -86,7 +89,7 @@ class Tracer:
             while not stop.asked and now < end:
                 time.sleep(min(LOOK_S, max(0.0, end - now)))
                 now = time.monotonic()
-                self._take(self._ring.drain(), now)
+                self._drain(now)
                 if now >= next_sweep:
                     self._clock.refresh()
                     self._take(self._sweeper.sweep(), now)
@@ -102,7 +105,7 @@ class Tracer:
         time.sleep(LAST_PROGRAMS_S)
         now = time.monotonic()
         try:
-            self._take(self._ring.drain(), now)
+            self._drain(now)
             self._take(self._sweeper.sweep(), now)
             self._show(now)
         finally:
@@ -113,6 +116,13 @@ class Tracer:
                 self._delivery.close(CLOSE_S)
             for line in self._ledger().lines():
                 print(line, file=sys.stderr)
+
+    def _drain(self, now: float) -> None:
+        batch = self._ring.drain()
+        births = self._births.drain()  # after the records, so that each one's process is among them or before
+        if len(births):
+            self._identify.born(births)
+        self._take(batch, now)
 
     def _take(self, batch: np.ndarray[Any, np.dtype[Any]], now: float) -> None:
         if not len(batch):

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
-from ringspan.identify import Identifier
+from ringspan import contract
+from ringspan.identify import CACHE_MAX, Identifier
 
 from .rows import row
 
@@ -46,3 +49,47 @@ def test_the_first_source_that_knows_wins(tmp_path: Path, cmdline: str, environ:
 
 def test_a_process_that_is_gone_has_its_threads_name(tmp_path: Path) -> None:
     assert Identifier(tmp_path)(row()).service_name == "tester"
+
+
+START_NS = 42_420_000_000  # 4242 ticks of 10 ms
+
+
+def birth(arguments: bytes, environment: bytes = b"", filename: bytes = b"/bin/app", start_ns: int = START_NS) -> Any:
+    born = np.zeros(1, contract.BIRTH)
+    born[0]["arguments"], born[0]["arguments_bytes"] = arguments, len(arguments)
+    born[0]["environment"], born[0]["environment_bytes"] = environment, len(environment)
+    born[0]["filename"], born[0]["tgid"], born[0]["process_start_ns"] = filename, 77, start_ns
+    return born
+
+
+def test_a_process_that_is_gone_is_named_by_what_exec_left(tmp_path: Path) -> None:
+    identify = Identifier(tmp_path)
+    identify.born(birth(b"app\0", b"A=b\0OTEL_SERVICE_NAME=shop\0"))
+    assert identify(row(process_start_ns=START_NS)).service_name == "shop"
+    identify.born(birth(b"python3\0/srv/job.py\0", filename=b"/usr/bin/python3"))
+    assert identify(row(process_start_ns=START_NS)).service_name == "job"
+
+
+def test_what_exec_left_of_another_process_in_the_buffer_is_not_read(tmp_path: Path) -> None:
+    born = birth(b"app\0", b"A=b\0OTEL_SERVICE_NAME=stale\0")
+    born[0]["environment_bytes"] = 4
+    identify = Identifier(tmp_path)
+    identify.born(born)
+    assert identify(row(process_start_ns=START_NS)).service_name == "app"
+
+
+def test_a_reused_pid_is_another_process(tmp_path: Path) -> None:
+    process(tmp_path, "new")
+    identify = Identifier(tmp_path)
+    assert identify(row(process_start_ns=START_NS)).service_name == "app"  # it is the one in /proc
+    assert identify(row(process_start_ns=START_NS - 10_000_000)).service_name == "tester"  # gone, and nothing is known
+    identify.born(birth(b"old\0", b"OTEL_SERVICE_NAME=old\0", start_ns=START_NS - 10_000_000))
+    assert identify(row(process_start_ns=START_NS - 10_000_000)).service_name == "old"
+    assert identify(row(process_start_ns=START_NS)).service_name == "app"
+
+
+def test_what_is_known_of_births_is_bounded(tmp_path: Path) -> None:
+    identify = Identifier(tmp_path)
+    for i in range(CACHE_MAX + 10):
+        identify.born(birth(b"app\0", start_ns=i))
+    assert len(identify._born) == CACHE_MAX

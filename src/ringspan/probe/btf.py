@@ -28,6 +28,7 @@ STRUCTS = [
     "inode",
     "super_block",
     "mm_struct",
+    "linux_binprm",
     "net",
     "pt_regs",
     "user_msghdr",

@@ -6,12 +6,15 @@ message there is JSON, with the descriptors of maps, links and programs beside i
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import socket
 import sys
 import tempfile
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +26,29 @@ from ringspan.protocols import http1
 
 # The tail-called ones in the order of `enum program` in bpf/maps.h; the rest with their tracepoints. A connection must
 # not be seen to move bytes before its closing can be seen, hence the order.
-TAIL_CALLED = ["on_lay_out", "on_follow", "on_settle", "on_close", "on_connection_state", "on_connect", "on_forget_own"]
+TAIL_CALLED = ["on_lay_out", "on_follow", "on_settle", "on_close", "on_connection_state", "on_connect", "on_forget_own",
+               "on_close_files", "on_forget_unix"]  # fmt: skip
 ATTACHED = {
     "tcp_destroy_sock": "on_destroy",
+    "sched_process_exit": "on_process_exit",
+    "sched_process_exec": "on_process_exec",
     "inet_sock_set_state": "on_set_state",
     "sys_exit": "on_sys_exit",
     "sys_enter": "on_sys_enter",
 }
-HANDED_OVER = ["records", "counters", "connections", "exchanges", "judged_executables", "programs", "attempts"]
+HANDED_OVER = [
+    "records",
+    "births",
+    "counters",
+    "connections",
+    "exchanges",
+    "judged_executables",
+    "programs",
+    "attempts",
+]
 
 MESSAGE_BYTES = 1 << 16
+PR_SET_SECUREBITS, NO_SETUID_FIXUP, NOBODY = 28, 1 << 2, 65534
 
 
 def said() -> list[str]:
@@ -58,6 +74,24 @@ def import_bcc() -> Any:
     return bcc
 
 
+@contextmanager
+def without_kernel_symbols() -> Iterator[None]:
+    """Keep BCC from reading all of /proc/kallsyms, twice, half a second of its start; nothing here needs a symbol.
+
+    It does so as root only (bcc_procutils_each_ksym), so for a while the child is not, by its effective user; the
+    capabilities that make the maps stay (SECBIT_NO_SETUID_FIXUP).
+    """
+    libc = ctypes.CDLL(None)
+    if os.geteuid() or libc.prctl(PR_SET_SECUREBITS, NO_SETUID_FIXUP, 0, 0, 0):
+        yield
+        return
+    os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
 def compile_program(bcc: Any, settings: ProbeSettings) -> Any:
     """Compile against the running kernel's own types; raises CannotTrace with the compiler's words."""
     types = btf.read_types()
@@ -68,7 +102,8 @@ def compile_program(bcc: Any, settings: ProbeSettings) -> Any:
         if not os.environ.get("RINGSPAN_DEBUG"):
             flags.append("-g0")  # no line numbers in the verifier's words, and a fifth of a second less
         try:
-            return bcc.BPF(text=assemble(), cflags=flags)
+            with without_kernel_symbols():
+                return bcc.BPF(text=assemble(), cflags=flags)
         except Exception as error:
             reason = next((line for line in said() if "error:" in line), str(error))
             raise CannotTrace(
@@ -98,19 +133,15 @@ def layout_of(program: Any) -> dict[str, list[int]]:
 
 def connection_bytes(program: Any) -> int:
     """Return the size of a connection's state."""
-    import ctypes as ct  # noqa: PLC0415
-
-    return ct.sizeof(program["connections"].Leaf)
+    return ctypes.sizeof(program["connections"].Leaf)
 
 
 def fill_maps(program: Any, settings: ProbeSettings, functions: dict[str, int]) -> None:
     """Fill what the programs read: the automaton, the filters, each other."""
-    import ctypes as ct  # noqa: PLC0415
-
     automata, programs = program["automata"], program["programs"]
-    automata[ct.c_int(0)] = automata.Leaf.from_buffer_copy(http1.table())
+    automata[ctypes.c_int(0)] = automata.Leaf.from_buffer_copy(http1.table())
     for i, name in enumerate(TAIL_CALLED):
-        programs[ct.c_int(i)] = ct.c_int(functions[name])
+        programs[ctypes.c_int(i)] = ctypes.c_int(functions[name])
     for name, values in (("wanted_pids", settings.pids), ("wanted_ports", settings.ports)):
         table = program[name]
         for value in values:

@@ -7,6 +7,7 @@ import platform
 from dataclasses import asdict, dataclass, field
 
 ARCHITECTURES = {"x86_64": "RINGSPAN_X86_64", "aarch64": "RINGSPAN_ARM64"}
+BIRTH_RING_BYTES = 1 << 20  # some hundred processes between two looks
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class ProbeSettings:
             f"-D{ARCHITECTURES.get(platform.machine(), 'RINGSPAN_UNKNOWN')}",
             f"-DOWN_TGID={self.own_tgid}",
             f"-DRING_PAGES={self.ring_bytes // page_bytes}",
+            f"-DBIRTH_PAGES={BIRTH_RING_BYTES // page_bytes}",
             f"-DCONNECTIONS_MAX={self.connections}",
             f"-DEXCHANGES_MAX={self.exchanges}",
             f"-DCALLS_MAX={self.calls}",

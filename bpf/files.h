@@ -1,0 +1,150 @@
+/* Descriptors that are closed. TCP tells of its closing by state changes; a Unix socket tells no
+ * one, so its end is the end of its last descriptor: by close, close_range or exit. (By exec: user
+ * space sweeps.) */
+#pragma once
+
+#define FILES_AT_ONCE 32
+#define CLOSE_RANGE_CLOEXEC_ 4
+
+static __always_inline struct closing *closing_of(u64 from, u64 to, u64 now)
+{
+	int zero = 0;
+	struct closing *closing = closings.lookup(&zero);
+
+	if (!closing)
+		return 0;
+	closing->next = from;
+	closing->end = to;
+	closing->now_ns = now;
+	closing->key = 0;
+	return closing;
+}
+
+/* The connection of a file that is a Unix socket's and followed, else 0. */
+static __always_inline struct connection *unix_connection(struct file *file, struct stream *s)
+{
+	struct connection *c;
+	u64 key;
+
+	if (!file || !stream_of_file(file, s))
+		return 0;
+	key = (u64)s->sk;
+	c = connections.lookup(&key);
+	if (!c || c->head.family != AF_UNIX_ || c->head.inode != inode_of(s))
+		return 0;
+	return c;
+}
+
+static __always_inline void note_shutdown(struct connection *c, struct sock *sk)
+{
+	u8 shut = 0;
+
+	READ(shut, sk->sk_shutdown);
+	if (shut & 1)
+		c->peer_gone = 1;
+}
+
+/* close or shutdown; true if the connection of the descriptor is to be forgotten. */
+static __always_inline bool enter_close(struct pt_regs *regs, u64 number)
+{
+	struct call_registers r = {};
+	u64 now = bpf_ktime_get_ns();
+	struct closing *closing;
+	struct stream s = {};
+	struct connection *c;
+	struct file *file;
+
+	if (is_32bit_caller())
+		return false;
+	read_registers(&r, regs);
+	u64 arguments[4] = CALL_ARGUMENTS(&r);
+
+	file = file_of(arguments[0]);
+	c = unix_connection(file, &s);
+	if (!c)
+		return false;
+	note_shutdown(c, s.sk);
+	if (number == SYS_SHUTDOWN) {
+		if (arguments[1] != SHUT_RD_)
+			close_egress(c, false, now);
+		return false;
+	}
+	closing = is_last_reference(file) ? closing_of(0, 0, now) : 0;
+	if (closing)
+		closing->key = (u64)s.sk;
+	return closing;
+}
+
+/* Are the running task's descriptors its own alone? */
+static __always_inline bool has_own_files(void)
+{
+	void *task = CURRENT_TASK();
+	u64 files = 0, users = 0;
+
+	FIELD(files, task, struct task_struct, files);
+	if (!files)
+		return false;
+	FIELD32(users, files, struct files_struct, count);
+	return (u32)users == 1;
+}
+
+static __always_inline bool enter_close_range(struct pt_regs *regs)
+{
+	struct call_registers r = {};
+
+	if (is_32bit_caller())
+		return false;
+	read_registers(&r, regs);
+	u64 arguments[4] = CALL_ARGUMENTS(&r);
+
+	if (arguments[2] & CLOSE_RANGE_CLOEXEC_)
+		return false;
+	return closing_of((u32)arguments[0], (u64)(u32)arguments[1] + 1, bpf_ktime_get_ns());
+}
+
+static __always_inline bool exit_process(void)
+{
+	return has_own_files() && closing_of(0, 1ULL << 32, bpf_ktime_get_ns());
+}
+
+/* Look at some of the descriptors; true if one was the last of a Unix connection (`key`). */
+static __always_inline bool close_files(struct closing *closing)
+{
+	u64 count = file_slots();
+	int i;
+
+	closing->end = min_u64(closing->end, count);
+#pragma nounroll
+	for (i = 0; i < FILES_AT_ONCE; i++) {
+		struct stream s = {};
+		struct connection *c;
+		struct file *file;
+
+		FORGET();
+		if (closing->next >= closing->end)
+			return false;
+		file = file_of(closing->next++);
+		c = unix_connection(file, &s);
+		if (!c || !is_last_reference(file))
+			continue;
+		note_shutdown(c, s.sk);
+		closing->key = (u64)s.sk;
+		return true;
+	}
+	return false;
+}
+
+/* Forget the connection whose last descriptor has been found; true if there are more to look at. */
+static __always_inline bool forget_unix(void)
+{
+	int zero = 0;
+	struct closing *closing = closings.lookup(&zero);
+	struct connection *c;
+
+	if (!closing)
+		return false;
+	c = connections.lookup(&closing->key);
+	if (c)
+		connection_forget(c, closing->key, closing->now_ns);
+	return closing->next < closing->end;
+}
