@@ -147,7 +147,7 @@ struct record {
 struct birth {
 	char arguments[ARGUMENTS_MAX];	   /* as in /proc/PID/cmdline */
 	char environment[ENVIRONMENT_MAX]; /* as in /proc/PID/environ */
-	char filename[FILENAME_MAX];	   /* as given to execve */
+	char filename[FILENAME_MAX];	   /* as given to execve, ended by NUL */
 	u64 process_start_ns;
 	u64 cgroup;
 	u32 tgid;

@@ -143,7 +143,8 @@ class Identifier:
             telling = b"\0".join(word for word in words if word.startswith(TELLING))
             arguments = birth["arguments"][: int(birth["arguments_bytes"])]
             key = int(birth["tgid"]), int(birth["process_start_ns"])
-            self._born[key] = Birth(arguments, telling, birth["filename"].decode(errors="replace"))
+            filename = birth["filename"].partition(b"\0")[0].decode(errors="replace")
+            self._born[key] = Birth(arguments, telling, filename)
             self._born.move_to_end(key)
         while len(self._born) > CACHE_MAX:
             self._born.popitem(last=False)

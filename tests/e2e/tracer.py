@@ -82,7 +82,14 @@ class Tracer:
         with self._changed:
             self._changed.wait_for(lambda: len(self._matching(where)) >= expect, timeout)
         time.sleep(SETTLE_SECONDS)
+        self.check_alive()
         return self._matching(where)
+
+    def check_alive(self) -> None:
+        """Raises TracerError with stderr if the tracer has ended by itself."""
+        if self._process.poll() not in (None, 0):
+            self._readers[1].join(STOP_SECONDS)
+            raise TracerError(f"the tracer ended with {self._process.returncode}:\n{''.join(self._errors)}")
 
     def all_rows(self) -> list[Row]:
         """All rows that came so far."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -73,9 +74,11 @@ def test_a_process_that_is_gone_is_named_by_what_exec_left(tmp_path: Path) -> No
 def test_what_exec_left_of_another_process_in_the_buffer_is_not_read(tmp_path: Path) -> None:
     born = birth(b"app\0", b"A=b\0OTEL_SERVICE_NAME=stale\0")
     born[0]["environment_bytes"] = 4
+    born[0]["filename"] = b"/bin/app\0longer/before"
     identify = Identifier(tmp_path)
     identify.born(born)
-    assert identify(row(process_start_ns=START_NS)).service_name == "app"
+    found = identify(row(process_start_ns=START_NS))
+    assert (found.service_name, found.executable) == ("app", os.path.realpath("/bin/app"))
 
 
 def test_a_reused_pid_is_another_process(tmp_path: Path) -> None:
