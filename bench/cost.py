@@ -1,6 +1,9 @@
-"""What ringspan costs: start-up, memory, in-kernel time per request, CPU of the consumer; nginx under a fixed rate.
+"""What ringspan costs: start-up, memory, in-kernel time per request, CPU of the consumer; nginx under two loads.
 
-sudo .venv/bin/python bench/cost.py [--rate 5000] [--seconds 10] [--role server]
+sudo .venv/bin/python bench/cost.py [--rate 5000] [--seconds 10] [--show none]
+
+In-kernel time is that of all of ringspan's programs on every system call of the machine (kernel.bpf_stats_enabled), the
+load tool's among them; the row with nothing asked for says how much of it is not for the requests.
 """
 
 from __future__ import annotations
@@ -14,12 +17,17 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
 from peers import load, servers  # noqa: E402
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+CONNECTIONS = 16
 STATS = Path("/proc/sys/kernel/bpf_stats_enabled")
 
 
@@ -67,19 +75,25 @@ class Cost:
     kernel_us: float
     runs: float
     requests: int
-    logged: int
     ledger: str
 
+    def line(self, load_name: str, asked: str) -> str:
+        """Print it as a row of a table."""
+        exchanges = next(line for line in self.ledger.splitlines() if "exchanges" in line).partition(": ")[2]
+        return (
+            f"| {load_name} | {asked} | {self.kernel_us:.2f} | {self.runs:.0f} | {100 * self.cpu:.1f} "
+            f"| {self.resident_mb:.0f} | {self.ready_s:.2f} | {self.requests} | {exchanges} |"
+        )
 
-def measure(server: servers.Server, rate: int, seconds: int, *flags: str) -> Cost:
-    """Trace one load; kernel time is all of ringspan's programs', on every system call of the machine."""
-    logged_before = len(server.access_log())
+
+def measure(send: Callable[[], int], seconds: int, *flags: str) -> Cost:
+    """Trace one load."""
     tracer, ready_s = start("--interval", "1", *flags)
     STATS.write_text("1")
     try:
         time.sleep(0.5)
         before, runs_before, cpu_before = *program_time(tracer.pid), cpu_seconds(tracer.pid)
-        requests = load.rate_run(f"{server.url}/api/users", rate, seconds, 16)["requests"]
+        requests = send()
         after, runs_after = program_time(tracer.pid)
         cpu = (cpu_seconds(tracer.pid) - cpu_before) / seconds
     finally:
@@ -89,11 +103,11 @@ def measure(server: servers.Server, rate: int, seconds: int, *flags: str) -> Cos
     tracer.send_signal(signal.SIGINT)
     ledger = tracer.communicate()[1]
     spent, runs = (after - before) / requests / 1000, (runs_after - runs_before) / requests
-    return Cost(ready_s, memory, cpu, spent, runs, requests, len(server.access_log()) - logged_before, ledger)
+    return Cost(ready_s, memory, cpu, spent, runs, requests, ledger)
 
 
 def main() -> None:
-    """Run the load with nothing asked for, then with all of it, and print."""
+    """Run each load with nothing asked for, one side, both sides; print a row for each."""
     arguments = argparse.ArgumentParser()
     arguments.add_argument("--rate", type=int, default=5000)
     arguments.add_argument("--seconds", type=int, default=10)
@@ -103,22 +117,26 @@ def main() -> None:
         ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
     )
     print(f"machine {platform.machine()}, {os.cpu_count()} cpus, kernel {platform.release()}")
+    print(f"commit {commit.stdout.strip()}; nginx, {CONNECTIONS} connections kept open")
     print(
-        f"commit {commit.stdout.strip()}; nginx, {given.rate} requests/s, both ends traced, so two exchanges a request"
+        "| load | asked for | in-kernel us a request | runs a request | CPU % | MB | ready s | requests | exchanges |"
     )
+    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
     with servers.start("nginx") as server:
-        idle = measure(server, given.rate, given.seconds, "--show", "none", "--port", "1")
-        cost = measure(server, given.rate, given.seconds, "--show", given.show, "--port", str(server.port))
-    print(f"start-up to ready          {cost.ready_s:.2f} s")
-    print(f"consumer resident          {cost.resident_mb:.0f} MB")
-    print(
-        f"consumer CPU               {100 * cost.cpu:.1f} % of a core ({100 * idle.cpu:.1f} % with nothing asked for)"
-    )
-    print(f"in-kernel, all calls       {cost.kernel_us:.2f} us a request ({cost.runs:.0f} program runs)")
-    print(f"in-kernel, nothing asked   {idle.kernel_us:.2f} us a request ({idle.runs:.0f} program runs)")
-    print(f"in-kernel per exchange     {(cost.kernel_us - idle.kernel_us) / 2:.2f} us (the difference, two exchanges)")
-    print(f"requests sent / logged     {cost.requests} / {cost.logged}")
-    print(cost.ledger.strip())
+        url, port = f"{server.url}/api/users", str(server.port)
+        loads = {
+            "wrk, full speed": lambda: load.wrk_run(url, CONNECTIONS, 1, given.seconds),
+            f"vegeta, {given.rate}/s": lambda: load.rate_run(url, given.rate, given.seconds, CONNECTIONS)["requests"],
+        }
+        asked = {
+            "nothing": ["--port", "1"],
+            "the server's side": ["--port", port, "--role", "server"],
+            "both sides": ["--port", port],
+        }
+        for load_name, send in loads.items():
+            for what, flags in asked.items():
+                cost = measure(send, given.seconds, "--show", given.show, *flags)
+                print(cost.line(load_name, what), flush=True)
 
 
 if __name__ == "__main__":

@@ -36,16 +36,14 @@ static __always_inline void enter_send(u64 number, const u64 *arguments, u32 fd,
 	}
 }
 
-static __always_inline void enter_call(struct pt_regs *regs, u64 number, int kind)
+static __always_inline void enter_call(u64 registers, u64 number, int kind)
 {
-	struct call_registers r = {};
+	u64 arguments[4] = {};
 	u64 now = bpf_ktime_get_ns();
 
 	if (is_32bit_caller())
 		return;
-	read_registers(&r, regs);
-	u64 arguments[4] = CALL_ARGUMENTS(&r);
-
+	read_arguments(arguments, registers);
 	if (kind == CALL_CONNECT)
 		enter_connect(arguments, now);
 	else
@@ -140,15 +138,15 @@ static __always_inline void exit_accept(s64 fd)
 }
 
 /* A call has returned; true if its bytes are to be followed. */
-static __always_inline bool exit_call(const struct call_registers *r, u64 number, int kind,
-				      s64 result)
+static __always_inline bool exit_call(u64 registers, u64 number, int kind, s64 result)
 {
-	u64 arguments[4] = CALL_ARGUMENTS(r);
+	u64 arguments[4] = {};
 	u64 now = bpf_ktime_get_ns(), thread = bpf_get_current_pid_tgid();
 	struct call call = {}, *entered = 0;
 
 	if (is_32bit_caller())
 		return false;
+	read_arguments(arguments, registers);
 	if (kind == CALL_ACCEPT) {
 		exit_accept(result);
 		return false;

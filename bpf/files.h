@@ -45,9 +45,9 @@ static __always_inline void note_shutdown(struct connection *c, struct sock *sk)
 }
 
 /* close or shutdown; true if the connection of the descriptor is to be forgotten. */
-static __always_inline bool enter_close(struct pt_regs *regs, u64 number)
+static __always_inline bool enter_close(u64 registers, u64 number)
 {
-	struct call_registers r = {};
+	u64 arguments[4] = {};
 	u64 now = bpf_ktime_get_ns();
 	struct closing *closing;
 	struct stream s = {};
@@ -56,9 +56,7 @@ static __always_inline bool enter_close(struct pt_regs *regs, u64 number)
 
 	if (is_32bit_caller())
 		return false;
-	read_registers(&r, regs);
-	u64 arguments[4] = CALL_ARGUMENTS(&r);
-
+	read_arguments(arguments, registers);
 	file = file_of(arguments[0]);
 	c = unix_connection(file, &s);
 	if (!c)
@@ -88,15 +86,13 @@ static __always_inline bool has_own_files(void)
 	return (u32)users == 1;
 }
 
-static __always_inline bool enter_close_range(struct pt_regs *regs)
+static __always_inline bool enter_close_range(u64 registers)
 {
-	struct call_registers r = {};
+	u64 arguments[4] = {};
 
 	if (is_32bit_caller())
 		return false;
-	read_registers(&r, regs);
-	u64 arguments[4] = CALL_ARGUMENTS(&r);
-
+	read_arguments(arguments, registers);
 	if (arguments[2] & CLOSE_RANGE_CLOEXEC_)
 		return false;
 	return closing_of((u32)arguments[0], (u64)(u32)arguments[1] + 1, bpf_ktime_get_ns());

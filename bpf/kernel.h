@@ -66,13 +66,8 @@ enum tcp_states {
 #define SYS_RECVMMSG 299
 #define SYS_SENDMMSG 307
 #define SYS_CLOSE_RANGE 436
-/* One read costs as much as eight bytes of it: r10 to orig_ax stand in a row. */
-struct call_registers {
-	u64 r10, r9, r8, ax, cx, dx, si, di, orig_ax;
-};
-#define READ_REGISTERS(r, from) bpf_probe_read_kernel(r, sizeof(*(r)), &(from)->r10)
-#define CALL_NUMBER(r) ((r)->orig_ax)
-#define CALL_ARGUMENTS(r) {(r)->di, (r)->si, (r)->dx, (r)->r10}
+#define NUMBER_REGISTER orig_ax
+#define ARGUMENT_REGISTERS di, si, dx, r10
 #elif defined(RINGSPAN_ARM64)
 #define SYS_READ 63
 #define SYS_WRITE 64
@@ -92,21 +87,8 @@ struct call_registers {
 #define SYS_RECVMMSG 243
 #define SYS_SENDMMSG 269
 #define SYS_CLOSE_RANGE 436
-struct call_registers {
-	u64 x[4];
-	u64 orig_x0;
-	s64 syscallno;
-};
-#define READ_REGISTERS(r, from)                                              \
-	do {                                                                 \
-		s32 number = 0;                                              \
-		bpf_probe_read_kernel((r)->x, sizeof((r)->x), (from)->regs); \
-		READ((r)->orig_x0, (from)->orig_x0);                         \
-		READ(number, (from)->syscallno);                             \
-		(r)->syscallno = number;                                     \
-	} while (0)
-#define CALL_NUMBER(r) ((u64)(r)->syscallno)
-#define CALL_ARGUMENTS(r) {(r)->orig_x0, (r)->x[1], (r)->x[2], (r)->x[3]}
+#define NUMBER_REGISTER syscallno
+#define ARGUMENT_REGISTERS orig_x0, regs[1], regs[2], regs[3]
 #else
 #error "ringspan: no register layout for this architecture"
 #endif
@@ -168,11 +150,6 @@ static __always_inline int kind_of_call(u64 number)
 	return CALL_OTHER;
 }
 
-static __always_inline void read_registers(struct call_registers *r, struct pt_regs *regs)
-{
-	READ_REGISTERS(r, regs);
-}
-
 /* The running task. Where the kernel offers it typed (5.11 on), its members are plain loads,
  * checked against BTF; a probe read is a call of 50 ns. FIELD and FIELD32 read a member of 64 or 32
  * bits. */
@@ -191,6 +168,43 @@ static __always_inline void read_registers(struct call_registers *r, struct pt_r
 	bpf_probe_read_kernel(&(to), 4, (void *)(from) + __builtin_offsetof(type, member))
 #define CURRENT_TASK() ((void *)bpf_get_current_task())
 #endif
+
+/* The registers of the running system call. Where the kernel offers them typed (5.15 on) they are
+ * plain loads too. */
+#ifdef HAS_CALL_REGISTERS
+#define REGISTERS(given) ((void *)bpf_task_pt_regs((void *)bpf_get_current_task_btf()))
+#define REGISTER(to, regs, name) FIELD(to, regs, struct pt_regs, name)
+#define REGISTER32(to, regs, name) FIELD32(to, regs, struct pt_regs, name)
+#else
+#define REGISTERS(given) ((void *)(given))
+#define REGISTER(to, regs, name) \
+	bpf_probe_read_kernel(&(to), 8, (regs) + __builtin_offsetof(struct pt_regs, name))
+#define REGISTER32(to, regs, name) \
+	bpf_probe_read_kernel(&(to), 4, (regs) + __builtin_offsetof(struct pt_regs, name))
+#endif
+
+static __always_inline u32 call_number(u64 registers)
+{
+	void *regs = REGISTERS(registers);
+	u64 number = 0;
+
+	REGISTER32(number, regs, NUMBER_REGISTER);
+	return number;
+}
+
+#define READ_ARGUMENTS(arguments, regs, a, b, c, d) \
+	REGISTER((arguments)[0], regs, a);          \
+	REGISTER((arguments)[1], regs, b);          \
+	REGISTER((arguments)[2], regs, c);          \
+	REGISTER((arguments)[3], regs, d)
+#define READ_ARGUMENTS_(arguments, regs, names) READ_ARGUMENTS(arguments, regs, names)
+
+static __always_inline void read_arguments(u64 *arguments, u64 registers)
+{
+	void *regs = REGISTERS(registers);
+
+	READ_ARGUMENTS_(arguments, regs, ARGUMENT_REGISTERS);
+}
 
 /* A 32-bit caller's numbers and layouts are others (TS_COMPAT on x86, TIF_32BIT on arm64). */
 static __always_inline bool is_32bit_caller(void)

@@ -30,22 +30,22 @@ int on_sys_enter(struct bpf_raw_tracepoint_args *ctx)
 	else if (kind == CALL_CONNECT)
 		programs.call(ctx, PROGRAM_CONNECT);
 	else if (kind == CALL_SEND || kind == CALL_SPLICE)
-		enter_call((void *)ctx->args[0], ctx->args[1], kind);
+		enter_call(ctx->args[0], ctx->args[1], kind);
 	return 0;
 }
 
 int on_connect(struct bpf_raw_tracepoint_args *ctx)
 {
-	enter_call((void *)ctx->args[0], ctx->args[1], CALL_CONNECT);
+	enter_call(ctx->args[0], ctx->args[1], CALL_CONNECT);
 	return 0;
 }
 
 int on_close(struct bpf_raw_tracepoint_args *ctx)
 {
 	if (ctx->args[1] == SYS_CLOSE_RANGE) {
-		if (enter_close_range((void *)ctx->args[0]))
+		if (enter_close_range(ctx->args[0]))
 			programs.call(ctx, PROGRAM_CLOSE_FILES);
-	} else if (enter_close((void *)ctx->args[0], ctx->args[1])) {
+	} else if (enter_close(ctx->args[0], ctx->args[1])) {
 		programs.call(ctx, PROGRAM_FORGET_UNIX);
 	}
 	return 0;
@@ -87,16 +87,12 @@ int on_process_exec(struct bpf_raw_tracepoint_args *ctx)
 
 int on_sys_exit(struct bpf_raw_tracepoint_args *ctx)
 {
-	struct call_registers r = {};
-	u64 number;
-	int kind;
+	u64 number = call_number(ctx->args[0]);
+	int kind = kind_of_call(number);
 
-	read_registers(&r, (void *)ctx->args[0]);
-	number = CALL_NUMBER(&r);
-	kind = kind_of_call(number);
 	if (kind == CALL_OTHER || kind >= CALL_CLOSE)
 		return 0;
-	if (exit_call(&r, number, kind, ctx->args[1]))
+	if (exit_call(ctx->args[0], number, kind, ctx->args[1]))
 		programs.call(ctx, PROGRAM_LAY_OUT);
 	return 0;
 }

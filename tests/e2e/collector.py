@@ -1,4 +1,4 @@
-"""A real OpenTelemetry Collector: the tests' cache, then PATH; its file exporter holds what arrived."""
+"""A real OpenTelemetry Collector: from the tests' cache or PATH, else built; its file exporter holds what arrived."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from peers.build import cache_dir
+from peers.build import PeerUnavailable, cache_dir, ensure
 
 CONFIG = """
 receivers:
@@ -31,12 +31,13 @@ service:
 
 
 def binary() -> str:
-    """The collector's program, or a skip that says how to get one."""
+    """The collector's program, or a skip that says why there is none."""
     cached = cache_dir() / "bin" / "otelcol"
     found = str(cached) if os.access(cached, os.X_OK) else shutil.which("otelcol") or shutil.which("otelcol-contrib")
-    if not found:
-        pytest.skip(f"no OpenTelemetry Collector with a file exporter: put one at {cached} or on PATH as otelcol")
-    return found
+    try:
+        return found or str(ensure("otelcol"))
+    except PeerUnavailable as error:
+        pytest.skip(f"no OpenTelemetry Collector at {cached} nor on PATH, and none can be built: {error}")
 
 
 def free_port() -> int:

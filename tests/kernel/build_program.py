@@ -42,9 +42,7 @@ def types_for(variant: str, types: btf.KernelTypes) -> btf.KernelTypes:
         assert count == 1
         return btf.KernelTypes(text, types.flags)
     if variant == "as on an old kernel":
-        return btf.KernelTypes(
-            types.text, [flag for flag in types.flags if "HAS_TASK_BTF" not in flag and "HAS_ATOMICS" not in flag]
-        )
+        return btf.KernelTypes(types.text, [flag for flag in types.flags if flag == "-DHAS_FILE_REF"])
     return types
 
 

@@ -67,6 +67,7 @@ RECIPES: dict[str, Recipe] = {
         ("{tool} build -buildvcs=false -p 2 -o {out}/vegeta github.com/tsenart/vegeta/v12",),
         "vegeta",
     ),
+    "otelcol": Recipe("go", "src/otelcol", ("{tool} build -buildvcs=false -trimpath -o {out}/otelcol .",), "otelcol"),
     "java": Recipe("javac", "src/java", ("{tool} -d {out} {src}/Server.java {src}/Client.java",)),
     "jetty": Recipe(
         "mvn",
@@ -104,6 +105,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "wget": ("wget",),
     "wrk": ("wrk",),
     "vegeta": ("vegeta",),
+    "otelcol": ("otelcol",),
 }
 
 _failed: dict[str, PeerUnavailable] = {}

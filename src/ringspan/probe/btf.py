@@ -62,7 +62,11 @@ TYPEDEFS = [
 KIND_STRUCT, KIND_TYPEDEF, KIND_FUNC = 4, 8, 12  # enum in include/uapi/linux/btf.h
 # Helpers that not every kernel has, and the flags that follow from them. The second came with 5.13 and stands for the
 # atomic instructions of 5.12, which BTF does not show.
-FUNCTIONS = {"bpf_get_current_task_btf": "HAS_TASK_BTF", "bpf_for_each_map_elem": "HAS_ATOMICS"}
+FUNCTIONS = {
+    "bpf_get_current_task_btf": "HAS_TASK_BTF",
+    "bpf_for_each_map_elem": "HAS_ATOMICS",
+    "bpf_task_pt_regs": "HAS_CALL_REGISTERS",
+}
 
 # Headers that BCC's own prelude includes by name: what they would define is in vmlinux.h already.
 EMPTY_HEADERS = [
