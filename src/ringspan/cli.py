@@ -39,6 +39,7 @@ def parser() -> argparse.ArgumentParser:
     add("--interval", type=float, metavar="S", help="seconds between two tables or sets of lines (default 2)")
     add("--otlp", metavar="URL", help="send spans to this OTLP endpoint")
     add("--protocol", choices=["grpc", "http/protobuf"], help="OTLP protocol (default grpc)")
+    add("--spans-per-second", type=float, metavar="N", help="budget of spans sent (default 2000; 0: no limit)")
     add("--capture", choices=["auto", "syscall"], help="how to see traffic (default auto)")
     add("--role", choices=["server", "client", "both"], help="requests served here, made here, or both (default)")
     add("--pid", type=int, action="append", metavar="N", help="only this process (repeatable)")

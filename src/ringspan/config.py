@@ -38,6 +38,14 @@ class Settings:
     ring_bytes: int = 8 << 20
     connections: int = 16384
     exchanges: int = 8192
+    spans_per_second: float = 2000.0
+    queue_spans: int = 65536
+    queue_bytes: int = 32 << 20
+    retry_s: float = 300.0
+    series: int = 4096
+    series_idle_s: float = 900.0
+    body_sizes: bool = False
+    active_requests: bool = False
 
 
 BOUNDS: dict[str, tuple[float, float, type[int | float]]] = {
@@ -48,7 +56,14 @@ BOUNDS: dict[str, tuple[float, float, type[int | float]]] = {
     "ring_bytes": (1 << 16, 1 << 30, int),
     "connections": (64, 1 << 20, int),
     "exchanges": (64, 1 << 20, int),
+    "spans_per_second": (0, 1e9, float),
+    "queue_spans": (1, 1 << 24, int),
+    "queue_bytes": (1 << 16, 1 << 32, int),
+    "retry_s": (0, 86400, float),
+    "series": (1, 1 << 20, int),
+    "series_idle_s": (1, 1e9, float),
 }
+SWITCHES = ("body_sizes", "active_requests")
 
 
 def _number(key: str, value: Any, where: str) -> Any:
@@ -69,6 +84,8 @@ def _checked(key: str, value: Any, where: str) -> Any:
         return [str(v) if key == "exe" else _number(key, v, where) for v in values]
     if key in BOUNDS and value is not None:
         value = _number(key, value, where)
+    if key in SWITCHES and value is not None and not isinstance(value, bool):
+        raise UsageError(f"{where}: {key}: {value!r} is not true or false")
     if key == "ring_bytes" and value & (value - 1):
         raise UsageError(f"{where}: ring_bytes: {value} is not a power of two")
     if key == "otlp" and value is not None and not fnmatch.fnmatch(str(value), "http*://?*"):

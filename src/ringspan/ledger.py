@@ -49,7 +49,7 @@ class Account:
 class SpanCounts:
     """The fate of spans on their way out."""
 
-    unsampled: int = 0
+    unsampled: dict[str, int] = field(default_factory=dict)
     queued: int = 0
     exported: int = 0  # sent, not yet acknowledged
     acknowledged: int = 0
@@ -112,7 +112,8 @@ def connect_account(kernel: dict[str, int], filtered_here: int, unknown: int) ->
 def span_account(recorded: int, spans: SpanCounts) -> Account:
     """Recorded = unsampled + queued + exported (not yet acknowledged) + acknowledged + failed[reason]."""
     parts = {
-        "unsampled": spans.unsampled,
+        "unsampled": 0,
+        **{f"unsampled ({reason})": count for reason, count in spans.unsampled.items() if count},
         "queued": spans.queued,
         "exported": spans.exported,
         "acknowledged": spans.acknowledged,

@@ -27,11 +27,23 @@ class Identity:
 
 
 @dataclass
-class Span:
-    """One span, in OpenTelemetry's words; times in nanoseconds, ids as integers."""
+class Facts:
+    """What a span shares with all that are alike: same endpoint, answer, client; made once for them."""
 
     name: str
     kind: str  # "server" or "client"
+    is_error: bool
+    attributes: dict[str, Any]
+    truncated: list[str] = field(default_factory=list)
+    encoded: bytes = b""  # by whoever sends it
+
+
+@dataclass
+class Span:
+    """One span, in OpenTelemetry's words; times in nanoseconds, ids as integers."""
+
+    facts: Facts
+    own: dict[str, int]  # the attributes it does not share
     trace_id: int
     span_id: int
     parent_span_id: int | None
@@ -39,9 +51,11 @@ class Span:
     start_unix_ns: int
     duration_ns: int
     first_byte_ns: int | None
-    is_error: bool
     request_body_bytes: int
     response_body_bytes: int
     identity: Identity
-    truncated: list[str] = field(default_factory=list)
-    attributes: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """All attributes."""
+        return self.facts.attributes | self.own

@@ -16,7 +16,7 @@ from opentelemetry.semconv.attributes import (
 )
 
 from ringspan import contract, failures, redact, target, trace_context
-from ringspan.model import Span
+from ringspan.model import Facts, Span
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,6 +30,7 @@ AF_UNIX = 1
 DEFAULT_METHODS = "GET,HEAD,POST,PUT,DELETE,CONNECT,OPTIONS,TRACE,PATCH"
 KNOWN_METHODS = set(os.environ.get("OTEL_INSTRUMENTATION_HTTP_KNOWN_METHODS", DEFAULT_METHODS).upper().split(","))
 TRUNCATED = contract.names("TRUNCATED_")
+FACTS_MAX = 4096
 TARGET_CUT = contract.number("TRUNCATED_TARGET")
 ATTRIBUTE_OF_TEXT = {
     "host": server_attributes.SERVER_ADDRESS,
@@ -49,21 +50,18 @@ class SpanMaker:
     def __init__(self, clock: Clock, identify: Callable[[Any], Identity]) -> None:
         self._clock = clock
         self._identify = identify
+        self._facts: dict[tuple[Any, ...], Facts] = {}
 
     def span(self, row: Any) -> Span:
         """Make the span of one row."""
-        is_connect = row.kind == CONNECT_FAILURE
-        attributes = _connect_attributes(row) if is_connect else _exchange_attributes(row)
-        error = failures.error_type(row.failure, row.error_number)
-        server = row.role == SERVER
-        is_error = bool(error) or row.status >= (500 if server else 400)
-        if is_error:
-            attributes[error_attributes.ERROR_TYPE] = error or str(row.status)
-        attributes["process.pid"] = row.tgid
-        parent = trace_context.parse(text(row.traceparent))
+        facts = self._shared(row)
+        own = {"process.pid": row.tgid}
+        if row.role == SERVER and row.family != AF_UNIX:
+            own[network_attributes.NETWORK_PEER_PORT] = row.remote_port
+        parent = trace_context.parse(text(row.traceparent)) if row.traceparent else None
         return Span(
-            name="tcp connect" if is_connect else _name(row),
-            kind="server" if server else "client",
+            facts=facts,
+            own=own,
             trace_id=parent.trace_id if parent else row.trace_id_high << 64 | row.trace_id_low,
             span_id=row.span_id,
             parent_span_id=parent.span_id if parent else None,
@@ -71,13 +69,48 @@ class SpanMaker:
             start_unix_ns=self._clock.unix_ns(row.start_ktime_ns),
             duration_ns=max(0, row.end_ktime_ns - row.start_ktime_ns),
             first_byte_ns=row.first_byte_ktime_ns - row.start_ktime_ns if row.first_byte_ktime_ns else None,
-            is_error=is_error,
             request_body_bytes=row.request_body_bytes,
             response_body_bytes=row.response_body_bytes,
             identity=self._identify(row),
-            truncated=_truncated(row),
-            attributes=attributes,
         )
+
+    def _shared(self, row: Any) -> Facts:
+        """Describe a row, once for all that are alike; the oldest are forgotten."""
+        key = _alike(row)
+        facts = self._facts.get(key)
+        if facts is None:
+            facts = describe(row)
+            if len(self._facts) >= FACTS_MAX:
+                del self._facts[next(iter(self._facts))]
+            self._facts[key] = facts
+        return facts
+
+
+def _alike(row: Any) -> tuple[Any, ...]:
+    """All of a row that its facts are made of."""
+    return (
+        row.target, row.method, row.host, row.user_agent, row.status, row.kind, row.role, row.failure,
+        row.error_number, row.http_minor, row.truncated, row.family, row.remote_address, row.local_address,
+        row.unix_path, row.local_port if row.role == SERVER else row.remote_port,
+    )  # fmt: skip
+
+
+def describe(row: Any) -> Facts:
+    """Say what the conventions want to know of a row, but for its times, ids and numbers of its own."""
+    is_connect = row.kind == CONNECT_FAILURE
+    attributes = _connect_attributes(row) if is_connect else _exchange_attributes(row)
+    error = failures.error_type(row.failure, row.error_number)
+    server = row.role == SERVER
+    is_error = bool(error) or row.status >= (500 if server else 400)
+    if is_error:
+        attributes[error_attributes.ERROR_TYPE] = error or str(row.status)
+    return Facts(
+        name="tcp connect" if is_connect else _name(row),
+        kind="server" if server else "client",
+        is_error=is_error,
+        attributes=attributes,
+        truncated=_truncated(row),
+    )
 
 
 def _name(row: Any) -> str:
@@ -158,9 +191,10 @@ def _add_peer(out: dict[str, Any], row: Any) -> None:
         return
     peer = target.address(row.family, row.remote_address)
     out[network_attributes.NETWORK_PEER_ADDRESS] = peer
-    out[network_attributes.NETWORK_PEER_PORT] = row.remote_port
     if row.role == SERVER:
         out[client_attributes.CLIENT_ADDRESS] = peer
+    else:
+        out[network_attributes.NETWORK_PEER_PORT] = row.remote_port
 
 
 def _connect_attributes(row: Any) -> dict[str, Any]:

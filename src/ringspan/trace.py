@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ringspan import contract, deliver, ledger
+from ringspan import contract, ledger, telemetry
 from ringspan.clock import Clock
 from ringspan.counts import Counts
 from ringspan.errors import UsageError
 from ringspan.identify import Identifier
+from ringspan.metrics.own import Cost
 from ringspan.model import rows
 from ringspan.probe.session import Probe
 from ringspan.probe.settings import BIRTH_RING_BYTES
@@ -27,12 +28,11 @@ from ringspan.view.output import Output
 from ringspan.view.table import Snapshot, TableView
 
 if TYPE_CHECKING:
-    from opentelemetry.sdk.trace.export import SpanExporter
-
     from ringspan.config import Settings
     from ringspan.executables import Executables
     from ringspan.probe.start import Start
     from ringspan.stop import Stop
+    from ringspan.telemetry import Way
 
 LOOK_S = 0.025
 LAST_PROGRAMS_S = 0.02  # after detaching, a program may still be running on another CPU for so long
@@ -54,13 +54,10 @@ def notify_ready() -> None:
 class Tracer:
     """One run: owns the probe, the ring and what comes of the records."""
 
-    def __init__(
-        self, settings: Settings, probe: Probe, executables: Executables | None, exporter: SpanExporter | None
-    ) -> None:
+    def __init__(self, settings: Settings, probe: Probe, executables: Executables | None, way: Way | None) -> None:
         self._settings = settings
         self._probe = probe
         self._executables = executables
-        self._exporter = exporter
         self._output = Output(sys.stdout)
         self._ring = Ring(probe.maps["records"], settings.ring_bytes, contract.RECORD)
         self._births = Ring(probe.maps["births"], BIRTH_RING_BYTES, contract.BIRTH)
@@ -71,15 +68,13 @@ class Tracer:
         self._sweeper = Sweeper(probe)
         self._filtered = {"exchanges": 0, "connects": 0}
         self._unknown = {"exchanges": 0, "connects": 0}
-        self._delivery: deliver.Delivery | None = None
+        self._telemetry = telemetry.Telemetry(way, self._clock, self._identify, self._spans) if way else None
         self._table: TableView | None = None
         self._shown = (time.monotonic(), 0)
 
     def run(self, stop: Stop) -> None:
         """Drain until the duration is over or a signal comes."""
         settings = self._settings
-        if self._exporter:
-            self._delivery = deliver.Delivery(self._exporter)
         if settings.show == "table":
             self._table = TableView()
         now = time.monotonic()
@@ -94,6 +89,8 @@ class Tracer:
                     self._clock.refresh()
                     self._take(self._sweeper.sweep(), now)
                     next_sweep = now + 1
+                if self._telemetry:
+                    self._telemetry.tick(now, self._ledger, self._cost)
                 if now >= next_show:
                     self._show(now)
                     next_show = now + settings.interval
@@ -112,8 +109,8 @@ class Tracer:
             if self._table:
                 self._table.close()
             self._output.close(OUTPUT_S)
-            if self._delivery:
-                self._delivery.close(CLOSE_S)
+            if self._telemetry:
+                self._telemetry.close(CLOSE_S, self._ledger, self._cost)
             for line in self._ledger().lines():
                 print(line, file=sys.stderr)
 
@@ -130,13 +127,12 @@ class Tracer:
         if self._executables:
             batch = self._judged(batch)
         self._counts.add(batch, now)
-        if self._settings.show != "json" and not self._delivery:
-            return
-        spans = [self._spans.span(row) for row in rows(batch)]
+        spans = None
         if self._settings.show == "json":
+            spans = [self._spans.span(row) for row in rows(batch)]
             self._output.put(json_rows.text(spans), len(spans))
-        if self._delivery:
-            self._delivery.put(spans)
+        if self._telemetry:
+            self._telemetry.take(batch, spans, now)
 
     def _judged(self, batch: np.ndarray[Any, np.dtype[Any]]) -> np.ndarray[Any, np.dtype[Any]]:
         """Take out records of executables that the kernel had not been told about when they passed."""
@@ -170,29 +166,33 @@ class Tracer:
         )
         connects = ledger.connect_account(kernel, self._filtered["connects"], self._unknown["connects"])
         recorded = exchanges.parts["recorded"] + connects.parts["recorded"]
-        accounts = [exchanges, connects, ledger.metric_account(recorded, self._counts.records)]
+        accounts = [exchanges, connects]
         if self._settings.show == "json":
             accounts.append(ledger.row_account(recorded, self._output.written, self._output.dropped))
-        if self._delivery:
-            accounts.append(ledger.span_account(recorded, self._delivery.counts()))
+        if self._telemetry:
+            accounts += self._telemetry.accounts(recorded)
+        else:
+            accounts.append(ledger.metric_account(recorded, self._counts.records))
         return ledger.Ledger(accounts, kernel | {"missed_runs": self._probe.missed_runs()})
+
+    def _cost(self) -> Cost:
+        return Cost.now(self._probe.run_time()[0])
 
 
 def run(settings: Settings, start: Start, executables: Executables | None, stop: Stop) -> int:
     """Trace as asked, with a probe that is being compiled; returns the exit status; raises CannotTrace, UsageError."""
-    deliver.silence_sdk()
+    telemetry.silence_sdk()
     try:
-        wanted = deliver.wants_export(settings.otlp)
-        exporter = deliver.make_exporter(settings.otlp, settings.protocol) if wanted else None
+        way = telemetry.prepare(settings)
     except UsageError:
         start.cancel()
         raise
-    if not exporter:
+    if not way:
         print("nothing is exported: give --otlp URL or set OTEL_EXPORTER_OTLP_ENDPOINT", file=sys.stderr)
     probe = start.finish(lambda: stop.asked)
     if not probe:
         return 0
-    tracer = Tracer(settings, probe, executables, exporter)
+    tracer = Tracer(settings, probe, executables, way)
     print("ready: capture syscall (raw tracepoints)", file=sys.stderr, flush=True)
     notify_ready()
     tracer.run(stop)

@@ -9,10 +9,11 @@ FORM = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.
 
 
 class Parent(NamedTuple):
-    """The ids a traceparent names."""
+    """The ids a traceparent names, and whether its trace is sampled."""
 
     trace_id: int
     span_id: int
+    sampled: bool = True
 
 
 def parse(text: str) -> Parent | None:
@@ -20,5 +21,5 @@ def parse(text: str) -> Parent | None:
     match = FORM.fullmatch(text)
     if not match or match[1] == "ff" or (match[1] == "00" and match[5]):
         return None
-    parent = Parent(int(match[2], 16), int(match[3], 16))
+    parent = Parent(int(match[2], 16), int(match[3], 16), bool(int(match[4], 16) & 1))
     return parent if parent.trace_id and parent.span_id else None

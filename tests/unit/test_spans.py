@@ -22,7 +22,7 @@ def span(**changes: Any) -> Span:
 
 def test_a_server_span_has_the_required_attributes() -> None:
     made = span(target=b"/a/b?page=2")
-    assert (made.name, made.kind, made.is_error, made.duration_ns, made.first_byte_ns) == (
+    assert (made.facts.name, made.facts.kind, made.facts.is_error, made.duration_ns, made.first_byte_ns) == (
         "GET",
         "server",
         False,
@@ -48,7 +48,7 @@ def test_a_server_span_has_the_required_attributes() -> None:
 
 def test_a_client_span_has_the_required_attributes() -> None:
     made = span(**CLIENT, host=b"example.com:81", target=b"/x?a=1")
-    assert made.kind == "client"
+    assert made.facts.kind == "client"
     assert made.attributes["url.full"] == "http://example.com:81/x?a=1"
     assert made.attributes["server.port"] == 81
     assert made.attributes["network.peer.port"] == 8080
@@ -61,13 +61,13 @@ def test_a_client_span_has_the_required_attributes() -> None:
 def test_which_statuses_are_errors(status: int, server: bool, client: bool) -> None:
     for flags, want in (({}, server), (CLIENT, client)):
         made = span(**flags, status=status)
-        assert made.is_error is want
+        assert made.facts.is_error is want
         assert made.attributes.get("error.type") == (str(status) if want else None)
 
 
 def test_an_unknown_method_is_other() -> None:
     made = span(method=b"MKCALENDAR")
-    assert made.name == "HTTP"
+    assert made.facts.name == "HTTP"
     assert made.attributes["http.request.method"] == "_OTHER"
     assert made.attributes["http.request.method_original"] == "MKCALENDAR"
 
@@ -115,16 +115,20 @@ def test_a_failed_connect() -> None:
         error_number=111,
         status=0,
     )
-    assert (made.name, made.kind, made.attributes["error.type"]) == ("tcp connect", "client", "ECONNREFUSED")
+    assert (made.facts.name, made.facts.kind, made.attributes["error.type"]) == (
+        "tcp connect",
+        "client",
+        "ECONNREFUSED",
+    )
     assert "http.request.method" not in made.attributes
 
 
 def test_what_was_cut_is_named() -> None:
     bits = sum(contract.names("TRUNCATED_"))
-    assert sorted(span(truncated=bits, target=b"/x?y").truncated) == [
+    assert sorted(span(truncated=bits, target=b"/x?y").facts.truncated) == [
         "http.request.method_original", "server.address", "traceparent", "tracestate", "url.query", "user_agent.original",
     ]  # fmt: skip
-    assert "url.full" in span(**CLIENT, truncated=bits).truncated
+    assert "url.full" in span(**CLIENT, truncated=bits).facts.truncated
 
 
 @pytest.mark.parametrize(

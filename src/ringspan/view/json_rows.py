@@ -6,32 +6,32 @@ import json
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from ringspan.deliver import resource_attributes
+from ringspan import resource
 
 if TYPE_CHECKING:
     from ringspan.model import Identity, Span
 
 
 @cache
-def _resource(identity: Identity) -> dict[str, Any]:
-    return resource_attributes(identity)
+def _resource(identity: Identity) -> dict[str, str]:
+    return resource.attributes(identity)
 
 
 def row(span: Span) -> dict[str, Any]:
     """Return a span as the documented object."""
     return {
-        "name": span.name,
-        "kind": span.kind,
+        "name": span.facts.name,
+        "kind": span.facts.kind,
         "trace_id": f"{span.trace_id:032x}",
         "span_id": f"{span.span_id:016x}",
         "parent_span_id": f"{span.parent_span_id:016x}" if span.parent_span_id else None,
         "start_unix_ns": span.start_unix_ns,
         "duration_ns": span.duration_ns,
         "first_byte_ns": span.first_byte_ns,
-        "status": "error" if span.is_error else "unset",
+        "status": "error" if span.facts.is_error else "unset",
         "request_body_bytes": span.request_body_bytes,
         "response_body_bytes": span.response_body_bytes,
-        "truncated": span.truncated,
+        "truncated": span.facts.truncated,
         "attributes": span.attributes,
         "resource": _resource(span.identity),
     }

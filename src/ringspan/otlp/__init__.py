@@ -1,0 +1,1 @@
+"""OTLP: spans as protobuf bytes, and the two ways to send them."""

@@ -1,0 +1,126 @@
+"""Where and how to send: the OTLP exporters' variables, read as the specification and the SDK's exporters read them."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+from opentelemetry.util.re import parse_env_headers
+
+from ringspan import __version__
+from ringspan.errors import UsageError
+
+Signal = Literal["traces", "metrics"]
+PROTOCOLS = ("grpc", "http/protobuf")
+COMPRESSIONS = ("none", "gzip", "deflate")
+DEFAULTS = {"grpc": "http://localhost:4317", "http/protobuf": "http://localhost:4318"}
+USER_AGENT = f"ringspan/{__version__}"
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """One signal's destination; timeout in seconds, as the SDK for Python has it."""
+
+    protocol: str
+    url: str
+    timeout_s: float
+    compression: str
+    secure: bool
+    headers: dict[str, str] = field(default_factory=dict, repr=False)  # may hold secrets
+    certificate: str | None = None
+    client_key: str | None = None
+    client_certificate: str | None = None
+
+
+def variable(signal: Signal, name: str) -> tuple[str, str | None]:
+    """Return the variable that says something of a signal, its own or the one for all, and its value."""
+    own = f"OTEL_EXPORTER_OTLP_{signal.upper()}_{name}"
+    if os.environ.get(own):
+        return own, os.environ[own]
+    shared = f"OTEL_EXPORTER_OTLP_{name}"
+    return shared, os.environ.get(shared) or None
+
+
+def _one_of(signal: Signal, name: str, choices: tuple[str, ...], default: str) -> str:
+    where, value = variable(signal, name)
+    chosen = (value or default).strip().lower()
+    if chosen not in choices:
+        raise UsageError(f"{where}: {value!r} is not one of {', '.join(choices)}")
+    return chosen
+
+
+def wanted(signal: Signal, otlp: str | None) -> bool:
+    """Is there anywhere to send a signal to, by flag or by the SDK's variables?"""
+    kind = os.environ.get(f"OTEL_{signal.upper()}_EXPORTER", "otlp").strip().lower()
+    if kind == "none" or os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+        return False
+    if kind != "otlp":
+        raise UsageError(f"OTEL_{signal.upper()}_EXPORTER: {kind!r} is not one of otlp, none")
+    return bool(otlp or variable(signal, "ENDPOINT")[1])
+
+
+def _url(signal: Signal, otlp: str | None, protocol: str) -> str:
+    """The URL of a signal: a base, be it --otlp or OTEL_EXPORTER_OTLP_ENDPOINT, gets the signal's path over HTTP."""
+    own = os.environ.get(f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT")
+    base = otlp or own or os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") or DEFAULTS[protocol]
+    if protocol == "grpc" or (own and not otlp):
+        return base
+    base = base.rstrip("/").removesuffix("/v1/traces").removesuffix("/v1/metrics")
+    return f"{base}/v1/{signal}"
+
+
+def _timeout(signal: Signal) -> float:
+    where, value = variable(signal, "TIMEOUT")
+    try:
+        seconds = float(value) if value else 10.0
+    except ValueError:
+        seconds = -1.0
+    if not 0 < seconds < float("inf"):
+        raise UsageError(f"{where}: {value!r} is not a number of seconds above 0")
+    return seconds
+
+
+def _file(signal: Signal, name: str) -> str | None:
+    where, value = variable(signal, name)
+    if value and not os.access(value, os.R_OK):
+        raise UsageError(f"{where}: {value} cannot be read")
+    return value
+
+
+def _secure(signal: Signal, url: str) -> bool:
+    scheme = urlsplit(url).scheme
+    if scheme in ("http", "https"):
+        return scheme == "https"
+    return (variable(signal, "INSECURE")[1] or "false").strip().lower() != "true"
+
+
+def resolve(signal: Signal, otlp: str | None = None, protocol: str | None = None) -> Endpoint:
+    """Read a signal's destination from flags (which win) and variables; raises UsageError that names the variable."""
+    chosen = protocol or _one_of(signal, "PROTOCOL", PROTOCOLS, "grpc")
+    url = _url(signal, otlp, chosen)
+    parts = urlsplit(url)
+    if chosen != "grpc" and (parts.scheme not in ("http", "https") or not parts.hostname):
+        raise UsageError(f"{url!r} is not a URL that OTLP over HTTP can be sent to", "such as http://127.0.0.1:4318")
+    headers = parse_env_headers(variable(signal, "HEADERS")[1] or "", liberal=True)
+    return Endpoint(
+        protocol=chosen,
+        url=url,
+        timeout_s=_timeout(signal),
+        compression=_one_of(signal, "COMPRESSION", COMPRESSIONS, "none"),
+        secure=_secure(signal, url),
+        headers=dict(headers),
+        certificate=_file(signal, "CERTIFICATE"),
+        client_key=_file(signal, "CLIENT_KEY"),
+        client_certificate=_file(signal, "CLIENT_CERTIFICATE"),
+    )
+
+
+def read_file(path: str | None) -> bytes | None:
+    """Read a certificate or key, if one is named; raises UsageError."""
+    try:
+        return Path(path).read_bytes() if path else None
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from error

@@ -1,0 +1,192 @@
+"""One request to an OTLP endpoint, over gRPC or HTTP, and what came of it (OTLP specification 1.x)."""
+
+from __future__ import annotations
+
+import email.utils
+import gzip
+import time
+import zlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import urlsplit
+
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
+
+from ringspan.otlp.endpoint import USER_AGENT, Endpoint, read_file
+
+if TYPE_CHECKING:
+    import grpc
+    import requests
+
+METHOD = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
+RETRYABLE_STATUS = {429, 502, 503, 504}
+RETRYABLE_CODES = {"CANCELLED", "DEADLINE_EXCEEDED", "ABORTED", "OUT_OF_RANGE", "UNAVAILABLE", "DATA_LOSS"}
+CHANNEL_OPTIONS = [
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.min_reconnect_backoff_ms", 200),
+    ("grpc.max_reconnect_backoff_ms", 3000),
+    ("grpc.primary_user_agent", USER_AGENT),
+]
+REASON_MAX = 80
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What became of a request: taken (but for `rejected` spans), to be sent again, or refused for good."""
+
+    taken: bool
+    rejected: int = 0
+    again: bool = False
+    wait_s: float | None = None  # how long the receiver wants to be left alone
+    reason: str = ""
+
+
+class Sender(Protocol):
+    """A way to send."""
+
+    def send(self, body: bytes, timeout_s: float) -> Answer:
+        """Send one ExportTraceServiceRequest; raises nothing."""
+
+    def cancel(self) -> None:
+        """End the request that is under way, if that is possible."""
+
+
+def _printable(text: object) -> str:
+    """A receiver's words, fit for a terminal and short."""
+    return "".join(c if c.isprintable() else " " for c in str(text))[:REASON_MAX]
+
+
+class Grpc:
+    """OTLP over gRPC."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        import grpc  # noqa: PLC0415
+
+        compression = {"gzip": grpc.Compression.Gzip, "deflate": grpc.Compression.Deflate}
+        options: dict[str, Any] = {
+            "options": CHANNEL_OPTIONS,
+            "compression": compression.get(endpoint.compression, grpc.Compression.NoCompression),
+        }
+        target = urlsplit(endpoint.url).netloc or endpoint.url
+        if endpoint.secure:
+            credentials = grpc.ssl_channel_credentials(
+                read_file(endpoint.certificate), read_file(endpoint.client_key), read_file(endpoint.client_certificate)
+            )
+            channel = grpc.secure_channel(target, credentials, **options)
+        else:
+            channel = grpc.insecure_channel(target, **options)
+        self._error: type[grpc.RpcError] = grpc.RpcError
+        self._headers = tuple((key.lower(), value) for key, value in endpoint.headers.items())
+        self._call = channel.unary_unary(METHOD, None, ExportTraceServiceResponse.FromString)
+        self._under_way: grpc.Future[Any] | None = None
+
+    def send(self, body: bytes, timeout_s: float) -> Answer:
+        """Send one request."""
+        try:
+            self._under_way = self._call.future(body, timeout=timeout_s, metadata=self._headers)
+            return _taken(self._under_way.result())
+        except self._error as error:
+            return _refused(error)
+        except Exception as error:  # noqa: BLE001 - cancelled, or the channel is closed
+            return Answer(taken=False, reason=type(error).__name__)
+
+    def cancel(self) -> None:
+        """End the call that is under way."""
+        if self._under_way:
+            self._under_way.cancel()
+
+
+def _taken(response: ExportTraceServiceResponse) -> Answer:
+    partial = response.partial_success
+    return Answer(taken=True, rejected=partial.rejected_spans, reason=_printable(partial.error_message))
+
+
+def _refused(error: Any) -> Answer:
+    code = error.code().name
+    wait = _retry_delay(error.trailing_metadata() or ())
+    again = code in RETRYABLE_CODES or (code == "RESOURCE_EXHAUSTED" and wait is not None)
+    return Answer(taken=False, again=again, wait_s=wait, reason=code.lower().replace("_", " "))
+
+
+def _retry_delay(metadata: Any) -> float | None:
+    """Read a RetryInfo out of a call's trailing metadata (google.rpc.Status)."""
+    from google.rpc import error_details_pb2, status_pb2  # noqa: PLC0415
+
+    raw = dict(metadata)
+    info = error_details_pb2.RetryInfo()
+    try:
+        if "google.rpc.retryinfo-bin" in raw:
+            info.ParseFromString(raw["google.rpc.retryinfo-bin"])
+            return float(info.retry_delay.ToTimedelta().total_seconds())
+        status = status_pb2.Status.FromString(raw.get("grpc-status-details-bin", b""))
+        found = any(detail.Unpack(info) for detail in status.details)
+    except Exception:  # noqa: BLE001 - what cannot be read says nothing
+        return None
+    return float(info.retry_delay.ToTimedelta().total_seconds()) if found else None
+
+
+class Http:
+    """OTLP over HTTP, as binary protobuf."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        import requests  # noqa: PLC0415
+
+        self._endpoint = endpoint
+        self._error: type[requests.RequestException] = requests.RequestException
+        self._session = requests.Session()
+        self._session.headers.update({"Content-Type": "application/x-protobuf", "User-Agent": USER_AGENT})
+        self._session.headers.update(endpoint.headers)
+        if endpoint.compression != "none":
+            self._session.headers["Content-Encoding"] = endpoint.compression
+        self._session.verify = endpoint.certificate or True
+        if endpoint.client_certificate:
+            key = endpoint.client_key
+            self._session.cert = (endpoint.client_certificate, key) if key else endpoint.client_certificate
+
+    def send(self, body: bytes, timeout_s: float) -> Answer:
+        """Send one request."""
+        packed = _compressed(body, self._endpoint.compression)
+        try:
+            response = self._session.post(self._endpoint.url, packed, timeout=timeout_s, allow_redirects=False)
+        except self._error as error:
+            return Answer(taken=False, again=True, reason=_what(error))
+        if response.ok and response.status_code < 300:
+            return self._read(response)
+        again = response.status_code in RETRYABLE_STATUS
+        return Answer(taken=False, again=again, wait_s=_retry_after(response), reason=f"HTTP {response.status_code}")
+
+    def cancel(self) -> None:
+        """Do nothing: a request cannot be ended from another thread."""
+
+    @staticmethod
+    def _read(response: requests.Response) -> Answer:
+        try:
+            return _taken(ExportTraceServiceResponse.FromString(response.content))
+        except Exception:  # noqa: BLE001 - some receivers answer with JSON or nothing
+            return Answer(taken=True)
+
+
+def _compressed(body: bytes, how: str) -> bytes:
+    if how == "gzip":
+        return gzip.compress(body)
+    return zlib.compress(body) if how == "deflate" else body
+
+
+def _what(error: BaseException) -> str:
+    """Name an error of the connection in few words that are always the same."""
+    names = {"ConnectTimeout": "timeout", "ReadTimeout": "timeout", "SSLError": "TLS error"}
+    return names.get(type(error).__name__, "unreachable")
+
+
+def _retry_after(response: requests.Response) -> float | None:
+    """Read Retry-After: seconds or a date (RFC 9110 section 10.2.3)."""
+    value = response.headers.get("Retry-After", "")
+    if value.isdigit():
+        return float(value)
+    date = email.utils.parsedate_tz(value)
+    return max(0.0, email.utils.mktime_tz(date) - time.time()) if date else None
+
+
+def sender(endpoint: Endpoint) -> Sender:
+    """Return the way to send to an endpoint."""
+    return Grpc(endpoint) if endpoint.protocol == "grpc" else Http(endpoint)

@@ -1,0 +1,168 @@
+"""What leaves as OTLP: metrics of every record, spans of those that the sampler keeps."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ringspan import ledger
+from ringspan.deliver import Delivery
+from ringspan.deliver import Limits as QueueLimits
+from ringspan.errors import UsageError
+from ringspan.metrics import own, report
+from ringspan.metrics.exchanges import ExchangeMetrics
+from ringspan.metrics.exchanges import Limits as SeriesLimits
+from ringspan.model import rows
+from ringspan.otlp import endpoint, send
+from ringspan.sampling import Sampler, rule_from_environment
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+    from opentelemetry.sdk.metrics.export import MetricExporter
+
+    from ringspan.clock import Clock
+    from ringspan.config import Settings
+    from ringspan.ledger import Account, Ledger
+    from ringspan.metrics.own import Cost
+    from ringspan.model import Identity, Span
+    from ringspan.spans import SpanMaker
+
+TIDY_S = 1.0
+INTERVAL_MS = 60_000  # OTEL_METRIC_EXPORT_INTERVAL's default
+
+
+def _number(name: str, default: float) -> float:
+    """Read a variable that is a number above 0; raises UsageError."""
+    value = os.environ.get(name, "").strip()
+    try:
+        number = float(value) if value else default
+    except ValueError:
+        number = -1.0
+    if not 0 < number < float("inf"):
+        raise UsageError(f"{name}: {value!r} is not a number above 0")
+    return number
+
+
+@dataclass(frozen=True)
+class Way:
+    """How telemetry gets out, settled before anything is traced."""
+
+    sender: send.Sender | None
+    queue: QueueLimits
+    sampler: Sampler
+    exporter: MetricExporter | None
+    interval_s: float
+    series: SeriesLimits
+
+
+def prepare(settings: Settings) -> Way | None:
+    """Read flags, settings and variables; None if nothing is to be exported; raises UsageError."""
+    wants = {signal: endpoint.wanted(signal, settings.otlp) for signal in ("traces", "metrics")}  # type: ignore[arg-type]
+    if not any(wants.values()):
+        return None
+    rule = rule_from_environment()
+    traces = endpoint.resolve("traces", settings.otlp, settings.protocol) if wants["traces"] else None
+    metrics = endpoint.resolve("metrics", settings.otlp, settings.protocol) if wants["metrics"] else None
+    exporter = report.make_exporter(metrics, explicit_url=bool(settings.otlp)) if metrics else None
+    return Way(
+        sender=send.sender(traces) if traces else None,
+        queue=QueueLimits(
+            queue_spans=int(_number("OTEL_BSP_MAX_QUEUE_SIZE", settings.queue_spans)),
+            queue_bytes=settings.queue_bytes,
+            batch_spans=int(_number("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 512)),
+            linger_s=_number("OTEL_BSP_SCHEDULE_DELAY", 200) / 1000,
+            timeout_s=traces.timeout_s if traces else 10.0,
+            retry_s=settings.retry_s,
+        ),
+        sampler=Sampler(rule, settings.spans_per_second),
+        exporter=exporter,
+        interval_s=_number("OTEL_METRIC_EXPORT_INTERVAL", INTERVAL_MS) / 1000,
+        series=SeriesLimits(
+            settings.series,
+            settings.series_idle_s,
+            exporter is not None and report.is_exponential(exporter),
+            settings.body_sizes,
+        ),
+    )
+
+
+class Telemetry:
+    """Takes batches of records; owns the metrics, the sampler and both ways out."""
+
+    def __init__(self, way: Way, clock: Clock, identify: Callable[[Any], Identity], spans: SpanMaker) -> None:
+        now = time.monotonic()
+        self._way = way
+        self._clock = clock
+        self._spans = spans
+        self._began_unix_ns = time.time_ns()
+        self._metrics = ExchangeMetrics(way.series, identify, now, self._began_unix_ns)
+        self._delivery = Delivery(way.sender, way.queue) if way.sender else None
+        self._reporter = report.Reporter(way.exporter) if way.exporter else None
+        self._next_report, self._next_tidy = now + way.interval_s, now + TIDY_S
+
+    @property
+    def counted(self) -> int:
+        """How many records the metrics have counted."""
+        return self._metrics.counted
+
+    def take(self, batch: np.ndarray[Any, np.dtype[Any]], made: list[Span] | None, now: float) -> None:
+        """Count a batch, and queue the spans that the sampler keeps; `made` are all its spans, if they exist."""
+        slots = self._metrics.add(batch, now, time.time_ns())
+        if not self._delivery:
+            return
+        kept = self._way.sampler.keep(batch, self._metrics.slowness(batch, slots), now)
+        if made is None:
+            chosen = [self._spans.span(row) for row in rows(batch[kept])]
+        else:
+            chosen = [span for span, keep in zip(made, kept.tolist(), strict=True) if keep]
+        if chosen:
+            self._metrics.exemplify(chosen, slots[kept])
+            self._delivery.put(chosen)
+
+    def accounts(self, recorded: int) -> list[Account]:
+        """Return the accounts of metrics and spans."""
+        out = [ledger.metric_account(recorded, self._metrics.counted)]
+        if self._delivery:
+            counts = self._delivery.counts()
+            counts.unsampled = dict(self._way.sampler.unsampled)
+            out.append(ledger.span_account(recorded, counts))
+        return out
+
+    def tick(self, now: float, whole: Callable[[], Ledger], cost: Callable[[], Cost]) -> None:
+        """Do what is due: tidy up, export metrics."""
+        if now >= self._next_tidy:
+            self._metrics.tidy(now)
+            self._next_tidy = now + TIDY_S
+        if self._reporter and now >= self._next_report and self._reporter.idle:
+            self._reporter.offer(self._report(whole(), cost()))
+            self._next_report = now + self._way.interval_s
+
+    def close(self, deadline_s: float, whole: Callable[[], Ledger], cost: Callable[[], Cost]) -> None:
+        """Send what there is for at most deadline_s."""
+        end = time.monotonic() + deadline_s
+        if self._delivery:
+            self._delivery.close(deadline_s)
+        if self._reporter:
+            self._reporter.offer(self._report(whole(), cost()))
+            self._reporter.close(max(0.1, end - time.monotonic()))
+
+    def _report(self, whole: Ledger, cost: Cost) -> report.Report:
+        snapshot = self._metrics.snapshot(time.time_ns())
+        readings = [
+            *own.ledger_readings(whole),
+            *own.cost_readings(cost),
+            *own.series_readings(len(snapshot.keys), snapshot.overflowed),
+        ]
+        return report.Report.of(snapshot, readings, self._began_unix_ns)
+
+
+def silence_sdk() -> None:
+    """Keep the SDK's own log lines back: the ledger says it once, and what a peer sent must not reach a terminal."""
+    for name in ("opentelemetry", "grpc", "urllib3"):
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
