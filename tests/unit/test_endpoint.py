@@ -1,0 +1,108 @@
+"""The OTLP exporters' variables, as the SDK's exporters read them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as Grpc
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as Http
+
+from ringspan.errors import UsageError
+from ringspan.otlp import endpoint
+
+PREFIX = "OTEL_EXPORTER_OTLP_"
+
+
+def set_all(monkeypatch: pytest.MonkeyPatch, values: dict[str, str]) -> None:
+    for name, value in values.items():
+        monkeypatch.setenv(PREFIX + name, value)
+
+
+URLS = [
+    ({}, None),
+    ({"ENDPOINT": "http://c:4318"}, None),
+    ({"ENDPOINT": "http://c:4318/base/"}, None),
+    ({"ENDPOINT": "http://c:4318", "TRACES_ENDPOINT": "http://t:1/own"}, None),
+]
+
+
+@pytest.mark.parametrize(("values", "otlp"), URLS)
+def test_http_urls_are_the_sdks(monkeypatch: pytest.MonkeyPatch, values: dict[str, str], otlp: str | None) -> None:
+    set_all(monkeypatch, values)
+    assert endpoint.resolve("traces", otlp, "http/protobuf").url == Http()._endpoint
+
+
+@pytest.mark.parametrize(
+    ("url", "insecure"),
+    [
+        ("http://c:4317", ""),
+        ("https://c:4317", ""),
+        ("https://c:4317", "true"),
+        ("c:4317", ""),
+        ("c:4317", "true"),
+        ("c:4317", "false"),
+    ],
+)
+def test_grpc_security_is_the_sdks(monkeypatch: pytest.MonkeyPatch, url: str, insecure: str) -> None:
+    set_all(monkeypatch, {"ENDPOINT": url} | ({"INSECURE": insecure} if insecure else {}))
+    assert endpoint.resolve("traces", None, "grpc").secure is not Grpc()._insecure
+
+
+def test_a_scheme_wins_over_insecure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the specification says; the SDK has it otherwise for http."""
+    set_all(monkeypatch, {"ENDPOINT": "http://c:4317", "INSECURE": "false"})
+    assert not endpoint.resolve("traces", None, "grpc").secure
+
+
+@pytest.mark.parametrize(
+    ("otlp", "signal", "want"),
+    [
+        ("http://c:4318", "traces", "http://c:4318/v1/traces"),
+        ("http://c:4318/", "metrics", "http://c:4318/v1/metrics"),
+        ("https://vendor/otlp", "metrics", "https://vendor/otlp/v1/metrics"),
+        ("http://c:4318/v1/traces", "metrics", "http://c:4318/v1/metrics"),
+    ],
+)
+def test_the_flag_is_a_base_for_both_signals(otlp: str, signal: endpoint.Signal, want: str) -> None:
+    assert endpoint.resolve(signal, otlp, "http/protobuf").url == want
+
+
+def test_a_signals_own_variable_wins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    ca = tmp_path / "ca.pem"
+    ca.write_text("x")
+    set_all(
+        monkeypatch,
+        {
+            "PROTOCOL": "grpc", "TRACES_PROTOCOL": "http/protobuf", "TIMEOUT": "3", "TRACES_TIMEOUT": "4.5",
+            "COMPRESSION": "gzip", "HEADERS": "a=1", "TRACES_HEADERS": "b=2", "CERTIFICATE": str(ca),
+        },
+    )  # fmt: skip
+    found = endpoint.resolve("traces")
+    assert (found.protocol, found.timeout_s, found.compression) == ("http/protobuf", 4.5, "gzip")
+    assert (found.headers, found.certificate) == ({"b": "2"}, str(ca))
+    assert endpoint.resolve("metrics").protocol == "grpc"
+    assert "2" not in repr(found.headers) or "headers" not in repr(found)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("PROTOCOL", "http/json"), ("COMPRESSION", "zstd"), ("TIMEOUT", "soon"), ("TIMEOUT", "0"), ("CERTIFICATE", "/no")],
+)
+def test_a_wrong_value_names_its_variable(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    set_all(monkeypatch, {name: value})
+    with pytest.raises(UsageError, match=PREFIX + name):
+        endpoint.resolve("traces")
+
+
+def test_signals_can_be_turned_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not endpoint.wanted("traces", None)
+    assert endpoint.wanted("traces", "http://c:4317")
+    monkeypatch.setenv("OTEL_METRICS_EXPORTER", "none")
+    assert not endpoint.wanted("metrics", "http://c:4317")
+    monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
+    assert not endpoint.wanted("traces", "http://c:4317")
+    monkeypatch.delenv("OTEL_SDK_DISABLED")
+    monkeypatch.setenv("OTEL_TRACES_EXPORTER", "zipkin")
+    with pytest.raises(UsageError, match="OTEL_TRACES_EXPORTER"):
+        endpoint.wanted("traces", "http://c:4317")
