@@ -13,6 +13,7 @@ from ringspan.deliver import Delivery
 from ringspan.deliver import Limits as QueueLimits
 from ringspan.errors import UsageError
 from ringspan.metrics import own, report
+from ringspan.metrics.active import ActiveRequests
 from ringspan.metrics.exchanges import ExchangeMetrics
 from ringspan.metrics.exchanges import Limits as SeriesLimits
 from ringspan.model import rows
@@ -49,6 +50,15 @@ def _number(name: str, default: float) -> float:
 
 
 @dataclass(frozen=True)
+class State:
+    """What a report says beside the exchanges."""
+
+    ledger: Ledger
+    cost: Cost
+    in_flight: np.ndarray[Any, np.dtype[Any]]
+
+
+@dataclass(frozen=True)
 class Way:
     """How telemetry gets out, settled before anything is traced."""
 
@@ -58,6 +68,7 @@ class Way:
     exporter: MetricExporter | None
     interval_s: float
     series: SeriesLimits
+    active_requests: bool
 
 
 def prepare(settings: Settings) -> Way | None:
@@ -88,6 +99,7 @@ def prepare(settings: Settings) -> Way | None:
             exporter is not None and report.is_exponential(exporter),
             settings.body_sizes,
         ),
+        active_requests=settings.active_requests,
     )
 
 
@@ -101,6 +113,7 @@ class Telemetry:
         self._spans = spans
         self._began_unix_ns = time.time_ns()
         self._metrics = ExchangeMetrics(way.series, identify, now, self._began_unix_ns)
+        self._active = ActiveRequests(identify) if way.active_requests else None
         self._delivery = Delivery(way.sender, way.queue) if way.sender else None
         self._reporter = report.Reporter(way.exporter) if way.exporter else None
         self._next_report, self._next_tidy = now + way.interval_s, now + TIDY_S
@@ -133,32 +146,33 @@ class Telemetry:
             out.append(ledger.span_account(recorded, counts))
         return out
 
-    def tick(self, now: float, whole: Callable[[], Ledger], cost: Callable[[], Cost]) -> None:
+    def tick(self, now: float, state: Callable[[], State]) -> None:
         """Do what is due: tidy up, export metrics."""
         if now >= self._next_tidy:
             self._metrics.tidy(now)
             self._next_tidy = now + TIDY_S
         if self._reporter and now >= self._next_report and self._reporter.idle:
-            self._reporter.offer(self._report(whole(), cost()))
+            self._reporter.offer(self._report(state()))
             self._next_report = now + self._way.interval_s
 
-    def close(self, deadline_s: float, whole: Callable[[], Ledger], cost: Callable[[], Cost]) -> None:
+    def close(self, deadline_s: float, state: Callable[[], State]) -> None:
         """Send what there is for at most deadline_s."""
         end = time.monotonic() + deadline_s
         if self._delivery:
             self._delivery.close(deadline_s)
         if self._reporter:
-            self._reporter.offer(self._report(whole(), cost()))
+            self._reporter.offer(self._report(state()))
             self._reporter.close(max(0.1, end - time.monotonic()))
 
-    def _report(self, whole: Ledger, cost: Cost) -> report.Report:
+    def _report(self, state: State) -> report.Report:
         snapshot = self._metrics.snapshot(time.time_ns())
         readings = [
-            *own.ledger_readings(whole),
-            *own.cost_readings(cost),
+            *own.ledger_readings(state.ledger),
+            *own.cost_readings(state.cost),
             *own.series_readings(len(snapshot.keys), snapshot.overflowed),
         ]
-        return report.Report.of(snapshot, readings, self._began_unix_ns)
+        active = self._active.count(state.in_flight) if self._active else {}
+        return report.Report.of(snapshot, readings, active, self._began_unix_ns)
 
 
 def silence_sdk() -> None:

@@ -23,6 +23,7 @@ from ringspan.probe.settings import BIRTH_RING_BYTES
 from ringspan.ring import Ring
 from ringspan.spans import SpanMaker
 from ringspan.sweep import Sweeper
+from ringspan.telemetry import State
 from ringspan.view import json_rows, lines
 from ringspan.view.output import Output
 from ringspan.view.table import Snapshot, TableView
@@ -90,7 +91,7 @@ class Tracer:
                     self._take(self._sweeper.sweep(), now)
                     next_sweep = now + 1
                 if self._telemetry:
-                    self._telemetry.tick(now, self._ledger, self._cost)
+                    self._telemetry.tick(now, self._state)
                 if now >= next_show:
                     self._show(now)
                     next_show = now + settings.interval
@@ -110,7 +111,7 @@ class Tracer:
                 self._table.close()
             self._output.close(OUTPUT_S)
             if self._telemetry:
-                self._telemetry.close(CLOSE_S, self._ledger, self._cost)
+                self._telemetry.close(CLOSE_S, self._state)
             for line in self._ledger().lines():
                 print(line, file=sys.stderr)
 
@@ -160,7 +161,7 @@ class Tracer:
 
     def _ledger(self) -> ledger.Ledger:
         kernel = self._probe.counters()
-        in_flight = self._probe.in_flight()
+        in_flight = len(self._probe.in_flight())
         exchanges = ledger.exchange_account(
             kernel, in_flight, self._sweeper.swept, self._filtered["exchanges"], self._unknown["exchanges"]
         )
@@ -175,8 +176,8 @@ class Tracer:
             accounts.append(ledger.metric_account(recorded, self._counts.records))
         return ledger.Ledger(accounts, kernel | {"missed_runs": self._probe.missed_runs()})
 
-    def _cost(self) -> Cost:
-        return Cost.now(self._probe.run_time()[0])
+    def _state(self) -> State:
+        return State(self._ledger(), Cost.now(self._probe.run_time()[0]), self._probe.in_flight())
 
 
 def run(settings: Settings, start: Start, executables: Executables | None, stop: Stop) -> int:

@@ -14,6 +14,7 @@ from opentelemetry.sdk.metrics.export import AggregationTemporality, InMemoryMet
 from ringspan import contract
 from ringspan.clock import Clock
 from ringspan.metrics import buckets, exchanges, own
+from ringspan.metrics.active import ActiveRequests
 from ringspan.metrics.exchanges import ExchangeMetrics, Limits
 from ringspan.metrics.points import Points
 from ringspan.metrics.report import Builder, Report
@@ -207,7 +208,7 @@ def test_deltas_add_up_though_an_export_failed() -> None:
     for at, succeeds in enumerate([True, False, True, True], start=1):
         metrics.add(batch(*[lasting(1)] * at), 0, 1)
         reading = own.Reading("ringspan.exchanges", "{exchange}", "", True, (), metrics.counted)
-        report = Report.of(metrics.snapshot(at * 100), [reading], 0)
+        report = Report.of(metrics.snapshot(at * 100), [reading], {}, 0)
         data = builder.data(report, arrived)
         by_name = {m.name: m.data.data_points[0] for r in data.resource_metrics for m in r.scope_metrics[0].metrics}
         if succeeds:
@@ -245,3 +246,14 @@ def test_exemplars_point_at_kept_spans_once(exponential: bool) -> None:
     ((_, _, again),) = points_of(metrics)[SERVER_NAME]
     assert again.exemplars == []
     assert exchanges.DURATION in metrics.snapshot(1).histograms
+
+
+def test_active_requests_fall_back_to_zero() -> None:
+    active = ActiveRequests(who)
+    first = active.count(batch({}, {}, CLIENT))
+    assert {(key.kind, dict(key.attributes)["http.request.method"]): n for key, n in first.items()} == {
+        ("server", "GET"): 2,
+        ("client", "GET"): 1,
+    }
+    assert set(active.count(batch({})[:0]).values()) == {0}
+    assert active.count(batch({})[:0]) == {}

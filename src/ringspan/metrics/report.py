@@ -28,8 +28,11 @@ from ringspan.errors import UsageError
 from ringspan.metrics.points import Points
 
 if TYPE_CHECKING:
-    from ringspan.metrics.exchanges import Snapshot
+    from collections.abc import Iterator
+
+    from ringspan.metrics.exchanges import Key, Snapshot
     from ringspan.metrics.own import Reading
+    from ringspan.model import Identity
     from ringspan.otlp.endpoint import Endpoint
 
 SCOPE = InstrumentationScope("ringspan", __version__)
@@ -42,13 +45,14 @@ class Report:
 
     exchanges: Snapshot
     own: list[Reading]
+    active: dict[Key, int]
     began_unix_ns: int
     sums: dict[tuple[str, Any], float] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, exchanges: Snapshot, own: list[Reading], began_unix_ns: int) -> Report:
-        """Make a report of a snapshot and readings."""
-        return cls(exchanges, own, began_unix_ns, {(r.name, r.attributes): r.value for r in own})
+    def of(cls, exchanges: Snapshot, own: list[Reading], active: dict[Key, int], began_unix_ns: int) -> Report:
+        """Make a report of a snapshot, readings, and requests in flight."""
+        return cls(exchanges, own, active, began_unix_ns, {(r.name, r.attributes): r.value for r in own})
 
 
 class Builder:
@@ -62,9 +66,21 @@ class Builder:
         """Return a report's data; `before` is the last one that arrived."""
         points = Points(report.exchanges, before.exchanges if before else None, self._histogram)
         by_owner = points.metrics()
+        for identity, metric in self._active(report):
+            by_owner[identity].append(metric)
         own = by_owner.pop(None, []) + self._own(report, before)
         owners = [(resource.attributes(identity), metrics) for identity, metrics in by_owner.items() if identity]
         return MetricsData([_of_resource(*owner) for owner in [*owners, (resource.own_attributes(), own)]])
+
+    @staticmethod
+    def _active(report: Report) -> Iterator[tuple[Identity, Metric]]:
+        groups: dict[tuple[Identity, str], list[NumberDataPoint]] = defaultdict(list)
+        times = report.began_unix_ns, report.exchanges.unix_ns
+        for key, count in report.active.items():
+            groups[key.identity, key.kind].append(NumberDataPoint(dict(key.attributes), *times, count))
+        for (identity, kind), points in groups.items():
+            name, words = f"http.{kind}.active_requests", f"Number of active HTTP {kind} requests."
+            yield identity, Metric(name, words, "{request}", Sum(points, CUMULATIVE, is_monotonic=False))
 
     def _own(self, report: Report, before: Report | None) -> list[Metric]:
         groups: dict[tuple[str, str, str, bool], list[NumberDataPoint]] = defaultdict(list)

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from ringspan import contract
 from ringspan.errors import CannotTrace
 from ringspan.probe import maps
@@ -37,14 +39,11 @@ class Probe:
         infos = [self._fdinfo(fd) for fd in self.functions.values()]
         return sum(i.get("run_time_ns", 0) for i in infos), sum(i.get("run_cnt", 0) for i in infos)
 
-    def in_flight(self) -> int:
-        """Return how many exchanges have begun, are confirmed as HTTP, and have not ended."""
+    def in_flight(self) -> np.ndarray[Any, np.dtype[Any]]:
+        """Return the records of exchanges that have begun, are confirmed as HTTP, and have not ended."""
         fd, record = self.maps["exchanges"], contract.RECORD.itemsize
-        count = 0
-        for key in maps.keys(fd, 16):
-            value = maps.lookup(fd, key, record + 8)
-            count += bool(value and value[record])
-        return count
+        values = (maps.lookup(fd, key, record + 8) for key in maps.keys(fd, 16))
+        return np.frombuffer(b"".join(value[:record] for value in values if value and value[record]), contract.RECORD)
 
     def detach(self) -> None:
         """Stop capture; what is in the ring and the maps can still be read."""
