@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections import Counter
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ringspan import contract, failures, redact, target
+from ringspan.metrics.buckets import Exponential
+from ringspan.metrics.columns import seconds
+from ringspan.metrics.series import Histograms, Slots
 from ringspan.spans import KNOWN_METHODS, text
 
 Batch = np.ndarray[Any, np.dtype[Any]]
@@ -16,7 +20,8 @@ CLIENT, SERVER = contract.number("ROLE_CLIENT"), contract.number("ROLE_SERVER")
 ENDPOINTS_MAX = 10_000
 TALLIES_MAX = 4 * ENDPOINTS_MAX
 OVERFLOW = "(other)"
-BUCKETS_PER_OCTAVE, BUCKETS = 4, 160
+OVERFLOW_SLOT = 0
+DURATIONS = Exponential(-20, 16, scale=2)  # from 1 us to 18 hours; a quantile is right within 19 %
 REMEMBERED_S = 5.0
 
 
@@ -34,32 +39,16 @@ class Key(NamedTuple):
     process: str
 
 
-@dataclass
-class Tally:
-    """One key's count and the histogram of its durations (buckets grow by 2**(1/4) from 1 us)."""
+@dataclass(frozen=True)
+class Line:
+    """One key's numbers, as the live output shows them; quantiles of the duration in seconds."""
 
-    count: int = 0
-    errors: int = 0
-    buckets: np.ndarray[Any, np.dtype[np.int64]] = field(default_factory=lambda: np.zeros(BUCKETS, np.int64))
-
-    def quantile_ms(self, q: float) -> float:
-        """Return a quantile of the duration in milliseconds (the upper bound of its bucket: 19% wide)."""
-        return quantile_ms(self.buckets, q)
-
-
-def quantile_ms(buckets: np.ndarray[Any, np.dtype[np.int64]], q: float) -> float:
-    """Return the upper bound, in milliseconds, of the bucket that holds a quantile."""
-    total = int(buckets.sum())
-    if not total:
-        return 0.0
-    bucket = int(np.searchsorted(np.cumsum(buckets), q * total))
-    return float(2 ** ((bucket + 1) / BUCKETS_PER_OCTAVE) / 1000)
-
-
-def bucket_of(duration_ns: np.ndarray[Any, np.dtype[Any]]) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Return the bucket of each duration."""
-    microseconds = np.maximum(duration_ns.astype(np.float64) / 1000, 1.0)
-    return np.minimum((np.log2(microseconds) * BUCKETS_PER_OCTAVE).astype(np.int64), BUCKETS - 1)
+    key: Key
+    count: int
+    errors: int
+    p50: float
+    p95: float
+    p99: float
 
 
 class Ends:
@@ -97,8 +86,11 @@ class Counts:
     """Cumulative tallies; an exchange seen from both its ends counts once."""
 
     def __init__(self) -> None:
-        self.tallies: dict[Key, Tally] = {}
         self.records = 0
+        self.failed_connects: Counter[str] = Counter()
+        self._slots: Slots[Key] = Slots(TALLIES_MAX + 1, 1, 0.0)
+        self._durations = Histograms(DURATIONS, TALLIES_MAX + 1)
+        self._errors = np.zeros(TALLIES_MAX + 1, np.int64)
         self._ends = Ends()
         self._labels: dict[int, tuple[str, str]] = {}
         self._endpoints: set[str] = set()
@@ -120,21 +112,57 @@ class Counts:
             changed[1:] |= np.diff(column[order]) != 0
         # Without a whole head there is no hash: each such record is a group.
         changed |= columns[0][order] == 0
-        starts = np.flatnonzero(changed)
-        buckets = bucket_of(batch["end_ktime_ns"] - batch["start_ktime_ns"])[order]
-        for start, end in zip(starts, [*starts[1:], len(batch)], strict=True):
-            self._add_group(batch[order[start]], buckets[start:end])
+        group = np.cumsum(changed) - 1
+        firsts = order[np.flatnonzero(changed)]
+        slots = np.array([self._slot(batch[first]) for first in firsts])[group]
+        self._durations.add(slots, seconds(batch)[order])
+        wrong = (batch["failure"] != 0) | (batch["status"] >= 400)
+        np.add.at(self._errors, slots, wrong[order].astype(np.int64))
+        for first, count in zip(firsts, np.bincount(group), strict=True):
+            if batch["kind"][first] == CONNECT_FAILURE:
+                self.failed_connects[self._key(batch[first]).endpoint] += int(count)
 
-    def _add_group(self, record: Any, buckets: np.ndarray[Any, np.dtype[np.int64]]) -> None:
+    def totals(self) -> list[tuple[Key, int]]:
+        """Return each key's count."""
+        out = [(key, int(self._durations.totals[slot])) for key, slot in self._slots.keys.items()]
+        over = int(self._durations.totals[OVERFLOW_SLOT])
+        return [*out, (Key(OVERFLOW, "", 0, ""), over)] if over else out
+
+    def top(self, lines: int, order: str) -> list[Line]:
+        """Return the first lines by `count`, `errors`, `latency` (p99) or `name`; equal ones by name."""
+        keys = [*self._slots.keys, Key(OVERFLOW, "", 0, "")]
+        slots = np.array([*self._slots.keys.values(), OVERFLOW_SLOT])
+        used = np.flatnonzero(self._durations.totals[slots])
+        keys, slots = [keys[i] for i in used], slots[used]
+        if not keys:
+            return []
+        rank = self._rank(slots, order)
+        chosen = sorted(range(len(keys)), key=lambda i: (-rank[i], keys[i]))[:lines]
+        return self._lines([keys[i] for i in chosen], slots[chosen])
+
+    def _rank(self, slots: Batch, order: str) -> Batch:
+        if order == "errors":
+            return self._errors[slots]
+        if order == "latency":
+            return self._durations.quantiles(slots, 0.99)
+        return np.zeros(len(slots)) if order == "name" else self._durations.totals[slots]
+
+    def __len__(self) -> int:
+        """Return how many lines there are."""
+        return len(self._slots.keys)
+
+    def _lines(self, keys: list[Key], slots: Batch) -> list[Line]:
+        numbers = [self._durations.totals[slots], self._errors[slots]]
+        quantiles = [self._durations.quantiles(slots, share) for share in (0.5, 0.95, 0.99)]
+        columns = [column.tolist() for column in (*numbers, *quantiles)]
+        return [Line(key, *values) for key, *values in zip(keys, *columns, strict=True)]
+
+    def _slot(self, record: Any) -> int:
         key = self._key(record)
-        if key not in self.tallies and len(self.tallies) >= TALLIES_MAX:
-            key = Key(OVERFLOW, "", key.status, "")
-        tally = self.tallies.setdefault(key, Tally())
-        tally.count += len(buckets)
-        status = int(record["status"])
-        if record["failure"] or status >= 400:
-            tally.errors += len(buckets)
-        tally.buckets += np.bincount(buckets, minlength=BUCKETS)
+        known = self._slots.keys.get(key)
+        if known is None:
+            known = self._slots.take(key)
+        return OVERFLOW_SLOT if known is None else known
 
     def _key(self, record: Any) -> Key:
         process = printable(record["comm"].decode(errors="backslashreplace"))

@@ -52,6 +52,22 @@ def notify_ready() -> None:
             log.warning("NOTIFY_SOCKET %s cannot be told: %s", address, error.strerror)
 
 
+class Rates:
+    """Requests and own CPU per second, between two looks."""
+
+    def __init__(self, now: float) -> None:
+        self._before = now, 0, time.process_time()
+        self.per_second = self.cpu = 0.0
+
+    def read(self, now: float, records: int) -> None:
+        """Look again."""
+        then, count, used = self._before
+        self._before = now, records, time.process_time()
+        seconds = max(now - then, 1e-3)
+        self.per_second = (records - count) / seconds
+        self.cpu = (self._before[2] - used) / seconds
+
+
 class Tracer:
     """One run: owns the probe, the ring and what comes of the records."""
 
@@ -71,7 +87,7 @@ class Tracer:
         self._unknown = {"exchanges": 0, "connects": 0}
         self._telemetry = telemetry.Telemetry(way, self._clock, self._identify, self._spans) if way else None
         self._table: TableView | None = None
-        self._shown = (time.monotonic(), 0)
+        self._rates = Rates(time.monotonic())
 
     def run(self, stop: Stop) -> None:
         """Drain until the duration is over or a signal comes."""
@@ -92,7 +108,7 @@ class Tracer:
                     next_sweep = now + 1
                 if self._telemetry:
                     self._telemetry.tick(now, self._state)
-                if now >= next_show:
+                if now >= next_show or (self._table and self._table.poll()):
                     self._show(now)
                     next_show = now + settings.interval
         finally:
@@ -154,10 +170,22 @@ class Tracer:
         if self._settings.show == "lines":
             self._output.put(lines.text(self._counts), 0)
         elif self._table:
-            before, count = self._shown
-            self._shown = now, self._counts.records
-            rate = (self._counts.records - count) / max(now - before, 1e-3)
-            self._table.show(Snapshot(self._counts, self._ledger(), rate))
+            self._rates.read(now, self._counts.records)
+            self._table.show(self._snapshot)
+
+    def _snapshot(self, room: int, order: str) -> Snapshot:
+        whole = self._ledger()
+        return Snapshot(
+            lines=self._counts.top(room, order),
+            total=len(self._counts),
+            order=order,
+            per_second=self._rates.per_second,
+            failed_connects=dict(self._counts.failed_connects),
+            lost=whole.lost,
+            ledger=whole.lines(),
+            cpu=self._rates.cpu,
+            resident_bytes=Cost.now(0).resident_bytes,
+        )
 
     def _ledger(self) -> ledger.Ledger:
         kernel = self._probe.counters()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ringspan import contract
-from ringspan.counts import ENDPOINTS_MAX, OVERFLOW, Counts, Key, quantile_ms
+from ringspan.counts import ENDPOINTS_MAX, OVERFLOW, Counts, Key
 from ringspan.view import lines
 
 from .rows import CLIENT, batch
@@ -55,8 +55,8 @@ def test_endpoints_are_bounded() -> None:
     counts = Counts()
     for start in range(0, ENDPOINTS_MAX + 500, 500):
         counts.add(batch(*({"target": b"/%d" % i, "endpoint_hash": i + 1} for i in range(start, start + 500))), 0)
-    assert len(counts.tallies) == ENDPOINTS_MAX + 1
-    assert counts.tallies[Key(OVERFLOW, "GET", 200, "tester")].count == 500
+    assert len(counts) == ENDPOINTS_MAX + 1
+    assert dict(counts.totals())[Key(OVERFLOW, "GET", 200, "tester")] == 500
 
 
 def test_quantiles_are_within_a_bucket() -> None:
@@ -64,6 +64,30 @@ def test_quantiles_are_within_a_bucket() -> None:
     counts.add(
         batch(*({"start_ktime_ns": 0, "end_ktime_ns": i * 1_000_000, "endpoint_hash": 1} for i in range(1, 101))), 0
     )
-    (tally,) = counts.tallies.values()
-    assert 50 <= quantile_ms(tally.buckets, 0.5) <= 60
-    assert 99 <= tally.quantile_ms(0.99) <= 119
+    (line,) = counts.top(5, "count")
+    assert 0.050 <= line.p50 <= 0.060
+    assert 0.095 <= line.p95 <= 0.113
+    assert 0.099 <= line.p99 <= 0.119
+
+
+def test_lines_come_in_the_order_asked_for() -> None:
+    counts = Counts()
+    slow = {"target": b"/slow", "endpoint_hash": 1, "end_ktime_ns": 10**9}
+    counts.add(
+        batch(
+            *[slow] * 2,
+            *[{"target": b"/bad", "endpoint_hash": 2, "status": 500}] * 3,
+            *[{"target": b"/hot", "endpoint_hash": 3}] * 9,
+        ),
+        0,
+    )
+    first = {order: counts.top(1, order)[0].key.endpoint for order in ("count", "errors", "latency", "name")}
+    assert first == {"count": "/hot", "errors": "/bad", "latency": "/slow", "name": "/bad"}
+
+
+def test_failed_connects_are_summed_by_reason() -> None:
+    kind = {"kind": contract.number("RECORD_CONNECT_FAILURE"), "status": 0, **CLIENT, "failure": 1, "error_number": 111}
+    counts = Counts()
+    counts.add(batch(kind, kind, {}), 0)
+    counts.add(batch(kind), 0)
+    assert counts.failed_connects == {"refused": 3}

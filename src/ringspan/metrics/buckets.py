@@ -35,15 +35,14 @@ class Populated(NamedTuple):
 
 
 class Exponential:
-    """Buckets (base**i, base**(i+1)] with base 2**(1/8); values beyond the range fall into its ends.
+    """Buckets (base**i, base**(i+1)] with base 2**(2**-scale); values beyond the range fall into its ends.
 
-    The first bucket holds zeros. A fixed scale keeps aggregation by column simple: an error of 4.4 % at the most.
+    The first bucket holds zeros. A fixed scale keeps aggregation by column simple: at 3 an error of 4.4 % at the most.
     """
 
-    scale = 3
-
-    def __init__(self, lowest_exponent: int, highest_exponent: int) -> None:
-        self._per_octave = 1 << self.scale
+    def __init__(self, lowest_exponent: int, highest_exponent: int, scale: int = 3) -> None:
+        self.scale = scale
+        self._per_octave = 1 << scale
         self._lowest = lowest_exponent * self._per_octave
         self.count = (highest_exponent - lowest_exponent) * self._per_octave + 1
 
@@ -53,6 +52,13 @@ class Exponential:
         index = np.ceil(np.log2(positive) * self._per_octave).astype(np.int64) - 1 - self._lowest
         inside = np.clip(index + 1, 1, self.count - 1)
         return np.where(values > 0, inside, 0)
+
+    def upper_bounds(self) -> Array:
+        """Return the greatest value of each bucket."""
+        exponents = (np.arange(self.count) + self._lowest) / self._per_octave
+        bounds: Array = np.exp2(exponents)
+        bounds[0] = 0
+        return bounds
 
     def populated(self, counts: Array) -> Populated:
         """Return what one series' counts are, as a data point holds them."""

@@ -45,6 +45,12 @@ def words(batch: Array, name: str, count: int) -> Array:
     return np.ndarray((len(batch), count), np.uint64, buffer=batch, offset=fields[name][1], strides=strides)
 
 
+def seconds(columns: Array) -> Array:
+    """Return durations as spans have them: the difference of two u64, never below 0."""
+    out: Array = (columns["end_ktime_ns"] - columns["start_ktime_ns"]).astype(np.int64)
+    return np.maximum(out, 0) / 1e9
+
+
 class Groups(NamedTuple):
     """Records by group: each group's hash and first record, and each record's group."""
 

@@ -116,7 +116,7 @@ class ExchangeMetrics:
         )
         slots: Array = of_group[groups.of_record]
         self._slots.last_seen[of_group] = now
-        self._histograms[DURATION].add(slots, seconds(fixed))
+        self._histograms[DURATION].add(slots, columns.seconds(fixed))
         if self._limits.body_sizes:
             for name in (REQUEST_BYTES, RESPONSE_BYTES):
                 self._histograms[name].add(slots, fixed[f"{name}_bytes"].astype(np.float64))
@@ -125,7 +125,7 @@ class ExchangeMetrics:
 
     def slowness(self, batch: Array, slots: Array) -> Array:
         """Return the duration of each record over the mean of its series."""
-        ratio: Array = seconds(batch) / np.maximum(self._histograms[DURATION].means(slots), 1e-9)
+        ratio: Array = columns.seconds(batch) / np.maximum(self._histograms[DURATION].means(slots), 1e-9)
         return ratio
 
     def exemplify(self, kept: list[Span], slots: Array) -> None:
@@ -180,9 +180,3 @@ class ExchangeMetrics:
         found = facts.attributes
         attributes = tuple((name, found[name]) for name in ATTRIBUTES[kind] if name in found)
         return Key(kind, self._identify(row), attributes)
-
-
-def seconds(batch: Array) -> Array:
-    """Return durations as spans have them: the difference of two u64, never below 0."""
-    out: Array = (batch["end_ktime_ns"] - batch["start_ktime_ns"]).astype(np.int64)
-    return np.maximum(out, 0) / 1e9

@@ -6,7 +6,7 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from ringspan.metrics.buckets import Buckets
+from ringspan.metrics.buckets import Buckets, Exponential
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Name = TypeVar("Name")
@@ -70,6 +70,14 @@ class Histograms:
         out.buckets = self.buckets
         out.counts, out.totals, out.sums = self.counts.copy(), self.totals.copy(), self.sums.copy()
         out.minima, out.maxima = self.minima.copy(), self.maxima.copy()
+        return out
+
+    def quantiles(self, slots: Array, share: float) -> Array:
+        """Return the upper bound of the bucket that holds a quantile, for each slot named (exponential buckets)."""
+        if not isinstance(self.buckets, Exponential):
+            raise TypeError("explicit buckets have no upper bound")
+        reached = np.cumsum(self.counts[slots], axis=1) >= share * self.totals[slots, np.newaxis]
+        out: Array = self.buckets.upper_bounds()[reached.argmax(axis=1)]
         return out
 
     def means(self, slots: Array) -> Array:

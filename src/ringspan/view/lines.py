@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 def text(counts: Counts) -> str:
     """Return one line for each endpoint and status."""
     sums: Counter[tuple[str, int]] = Counter()
-    for key, tally in counts.tallies.items():
-        sums[key.endpoint, key.status] += tally.count
+    for key, count in counts.totals():
+        sums[key.endpoint, key.status] += count
     ordered = sorted(sums.items(), key=lambda item: (-item[1], item[0]))
     return "".join(f"Endpoint: {name}, Status Code: {status}, Count: {n}\n" for (name, status), n in ordered)
