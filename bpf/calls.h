@@ -9,6 +9,58 @@ static __always_inline void count_foreign_call(u64 number)
 		count(COUNTER_UNSEEN_32BIT_CALLS);
 }
 
+static __always_inline u64 receive_flags(u64 number, const u64 *arguments)
+{
+	if (number == SYS_RECVFROM || number == SYS_RECVMMSG)
+		return arguments[3];
+	return number == SYS_RECVMSG ? arguments[2] : 0;
+}
+
+/* A connection that is followed is so for all who move its bytes, asked for or not. */
+static __always_inline struct connection *connection_for_caller(const struct stream *s)
+{
+	return process_wanted() ? connection_of(s) : connection_known(s);
+}
+
+/* While a thread sleeps in a call, another may put a new file in the place of its descriptor: such
+ * a reader's socket is noted. (A call that cannot sleep, or a thread without others, needs no
+ * note.) */
+static __always_inline void enter_receive(u64 registers, u64 number)
+{
+	u64 arguments[4] = {}, thread = bpf_get_current_pid_tgid(), sk;
+	struct file *file;
+	struct stream s = {};
+	u32 flags = 0;
+
+	if (has_own_files() || is_32bit_caller())
+		return;
+	read_arguments(arguments, registers);
+	file = file_of(arguments[0]);
+	if (!file || receive_flags(number, arguments) & MSG_DONTWAIT_)
+		return;
+	READ(flags, file->f_flags);
+	if (flags & O_NONBLOCK_ || !stream_of_file(file, &s))
+		return;
+	sk = (u64)s.sk;
+	if (connections.lookup(&sk))
+		readers.update(&thread, &sk);
+}
+
+/* The socket that a call has read: the noted one, else what its descriptor now stands for. */
+static __always_inline bool socket_read(u32 fd, struct stream *s)
+{
+	u64 thread = bpf_get_current_pid_tgid(), *noted;
+
+	if (has_own_files())
+		return stream_of(fd, s);
+	noted = readers.lookup(&thread);
+	if (!noted)
+		return stream_of(fd, s);
+	s->sk = (void *)*noted;
+	readers.delete(&thread);
+	return true;
+}
+
 static __always_inline void enter_send(u64 number, const u64 *arguments, u32 fd, u64 now)
 {
 	u64 thread = bpf_get_current_pid_tgid();
@@ -16,9 +68,9 @@ static __always_inline void enter_send(u64 number, const u64 *arguments, u32 fd,
 	struct connection *c;
 	struct stream s = {};
 
-	if (!process_wanted() || !stream_of(fd, &s))
+	if (is_own_process() || !stream_of(fd, &s))
 		return;
-	c = connection_of(&s);
+	c = connection_for_caller(&s);
 	if (!c || c->off)
 		return;
 	call.sleeps = sleeps();
@@ -36,7 +88,7 @@ static __always_inline void enter_send(u64 number, const u64 *arguments, u32 fd,
 	}
 }
 
-static __always_inline void enter_call(u64 registers, u64 number, int kind)
+static __always_inline void enter_sending(u64 registers, u64 number, int kind)
 {
 	u64 arguments[4] = {};
 	u64 now = bpf_ktime_get_ns();
@@ -44,10 +96,7 @@ static __always_inline void enter_call(u64 registers, u64 number, int kind)
 	if (is_32bit_caller())
 		return;
 	read_arguments(arguments, registers);
-	if (kind == CALL_CONNECT)
-		enter_connect(arguments, now);
-	else
-		enter_send(number, arguments, arguments[kind == CALL_SPLICE ? 2 : 0], now);
+	enter_send(number, arguments, arguments[kind == CALL_SPLICE ? 2 : 0], now);
 }
 
 static __always_inline bool is_fatal(s64 result)
@@ -61,19 +110,20 @@ static __always_inline u16 fatal_error(s64 result)
 	return result == -EPIPE_ ? ECONNRESET_ : -result;
 }
 
-static __always_inline u64 receive_flags(u64 number, const u64 *arguments)
-{
-	if (number == SYS_RECVFROM || number == SYS_RECVMMSG)
-		return arguments[3];
-	return number == SYS_RECVMSG ? arguments[2] : 0;
-}
-
 static __always_inline bool is_at_end(struct sock *sk)
 {
 	u8 shut = 0;
 
 	READ(shut, sk->sk_shutdown);
 	return shut & 1;
+}
+
+/* Of a noted socket only the address is known: it was followed when its reader went to sleep. */
+static __always_inline struct connection *connection_noted(const struct stream *s)
+{
+	u64 key = (u64)s->sk;
+
+	return connections.lookup(&key);
 }
 
 static __always_inline bool exit_receive(u64 number, const u64 *arguments, u32 fd, s64 result,
@@ -84,11 +134,11 @@ static __always_inline bool exit_receive(u64 number, const u64 *arguments, u32 f
 	struct stream s = {};
 	struct work *w;
 
+	if (is_own_process() || !socket_read(fd, &s))
+		return false;
 	if ((result < 0 && !is_fatal(result)) || flags & (MSG_PEEK_ | MSG_ERRQUEUE_))
 		return false;
-	if (!process_wanted() || !stream_of(fd, &s))
-		return false;
-	c = connection_of(&s);
+	c = s.inode ? connection_for_caller(&s) : connection_noted(&s);
 	if (!c || c->off || (!result && !is_at_end(s.sk)))
 		return false;
 	w = begin_work((u64)s.sk, INGRESS, now);

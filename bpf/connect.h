@@ -26,7 +26,8 @@ static __always_inline bool read_destination(struct attempt *a, u64 address, u64
 	return true;
 }
 
-static __always_inline void enter_connect(const u64 *arguments, u64 now)
+/* connect() begins; returns the socket that it disconnects, if it does that. */
+static __always_inline u64 enter_connect(const u64 *arguments, u64 now)
 {
 	struct attempt a = {.begin_ns = now, .in_call = 1};
 	struct call call = {.begin_ns = now, .connecting = 1};
@@ -36,14 +37,14 @@ static __always_inline void enter_connect(const u64 *arguments, u64 now)
 
 	a.own = is_own_process();
 	if (!a.own && !process_wanted())
-		return;
-	if (!stream_of(arguments[0], &s) || s.state >= SS_CONNECTING_)
-		return; /* no socket of ours, or a question about an earlier attempt */
-	summarise(s.sk, &summary);
-	if (!is_followed(s.sk, summary.family))
-		return;
+		return 0;
+	if (!stream_of(arguments[0], &s))
+		return 0;
 	if (!read_destination(&a, arguments[1], arguments[2]))
-		return;
+		return a.family == AF_UNSPEC_ ? (u64)s.sk : 0;
+	summarise(s.sk, &summary);
+	if (s.state >= SS_CONNECTING_ || !is_followed(s.sk, summary.family))
+		return 0; /* a question about an earlier attempt, or no socket of ours */
 	a.inode = inode_of(&s);
 	a.pid_tgid = thread;
 	a.process_start_ns = process_start_ns();
@@ -54,6 +55,7 @@ static __always_inline void enter_connect(const u64 *arguments, u64 now)
 	call.sk = key;
 	if (attempts.update(&key, &a) || calls.update(&thread, &call))
 		count(COUNTER_CONNECTS_TABLE_FULL);
+	return 0;
 }
 
 static __always_inline bool attempt_admitted(const struct attempt *a)
@@ -90,14 +92,19 @@ static __always_inline void fill_failed_connect(struct record *r, const struct a
 	fill_ids(r);
 }
 
+/* Where a record is made: an interrupt must not write over that of a call. */
+enum maker {
+	BY_CALL = 0,
+	BY_STATE,
+};
+
 /* An attempt has failed; errno 0: it was given up. A SYN sent again tells a time-out from a change
  * of mind. */
-static __always_inline void fail_connect(const struct attempt *a, u64 key, u32 error, bool resent,
+static __always_inline void fail_connect(const struct attempt *a, int maker, u32 error, bool resent,
 					 u64 now)
 {
 	int zero = 0;
-	struct record *r = failed_connects.lookup(&zero);
-
+	struct record *r = failed_connects.lookup(&maker);
 	struct exchange *blank = blank_exchanges.lookup(&zero);
 
 	if (!r || !blank || a->own)
@@ -184,10 +191,10 @@ static __always_inline void exit_connect(const struct call *call, s64 result, u6
 	if (!result)
 		connect_succeeded((struct sock *)key, a, now);
 	else if (!is_still_pending(result))
-		fail_connect(a, key, -result, false, now);
+		fail_connect(a, BY_CALL, -result, false, now);
 	else if (a->closed)
-		fail_connect(a, key, a->error, syn_was_resent((struct sock *)key), now);
-	else
+		fail_connect(a, BY_CALL, a->error, syn_was_resent((struct sock *)key), now);
+	else if (a->family != AF_UNIX_) /* which, interrupted, begins anew */
 		return;
 	attempts.delete(&key);
 }
@@ -211,7 +218,7 @@ static __always_inline void connect_ended(struct sock *sk, int state, u64 now)
 			a->error = error;
 			return;
 		}
-		fail_connect(a, key, error, syn_was_resent(sk), now);
+		fail_connect(a, BY_STATE, error, syn_was_resent(sk), now);
 	}
 	attempts.delete(&key);
 }

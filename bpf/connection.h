@@ -87,6 +87,32 @@ static __always_inline bool is_own_peer(const struct connection *c)
 	return own_endpoints.lookup(&e) != 0;
 }
 
+/* Picked up in mid-stream while something that was sent is not answered: what is sent next could
+ * get that answer. */
+static __always_inline void note_unanswered(struct sock *sk, struct connection *c)
+{
+	u32 sent = 0, received = 0;
+
+	READ(sent, ((struct tcp_sock *)sk)->lsndtime);
+	READ(received, ((struct inet_connection_sock *)sk)->icsk_ack.lrcvtime);
+	if ((s32)(sent - received) > 0) {
+		c->desync_ns = bpf_ktime_get_ns();
+		c->directions[EGRESS].last_ns = c->desync_ns;
+	}
+}
+
+/* With --port, a connection in mid-stream tells by its ports which side this is. */
+static __always_inline u8 role_by_port(const struct socket_summary *summary, u8 role)
+{
+#ifdef FILTER_PORTS
+	bool local = port_wanted(summary->local_port), remote = port_wanted(summary->remote_port);
+
+	if (role == ROLE_UNKNOWN && local != remote)
+		return local ? ROLE_SERVER : ROLE_CLIENT;
+#endif
+	return role;
+}
+
 static __always_inline struct connection *connection_open(const struct stream *s, u8 role, u8 born)
 {
 	u64 key = (u64)s->sk;
@@ -102,6 +128,7 @@ static __always_inline struct connection *connection_open(const struct stream *s
 #endif
 	if (!is_followed(s->sk, summary.family))
 		return 0;
+	role = role_by_port(&summary, role);
 	if (!c || connections.update(&key, c)) {
 		count(COUNTER_CONNECTIONS_TABLE_FULL);
 		return 0;
@@ -116,12 +143,16 @@ static __always_inline struct connection *connection_open(const struct stream *s
 	c->remote_port = summary.remote_port;
 	c->head.netns = network_namespace(s->sk);
 	c->role = role;
-	c->role_known = role != ROLE_UNKNOWN;
+	c->role_known = role != ROLE_UNKNOWN ? ROLE_CERTAIN : ROLE_GUESSED;
 	c->born = born;
-	if (c->head.family == AF_UNIX_)
+	if (c->head.family == AF_UNIX_) {
 		read_unix_path(s->sk, c->unix_path);
-	else
+		c->unix_pair = unix_pair(s->sk);
+	} else {
 		read_addresses(s->sk, c->head.family, c->local_address, c->remote_address);
+		if (!born)
+			note_unanswered(s->sk, c);
+	}
 	c->directions[INGRESS].state =
 		role == ROLE_CLIENT ? STATE_RESPONSE_START : STATE_REQUEST_START;
 	c->directions[EGRESS].state =
@@ -135,17 +166,25 @@ static __always_inline struct connection *connection_open(const struct stream *s
 	return c;
 }
 
-/* The connection of a socket; opened in mid-stream if it was not seen before. A TCP socket's end is
- * always seen; a Unix socket's memory may have been another's before, which the inode number tells.
- */
-static __always_inline struct connection *connection_of(const struct stream *s)
+/* The connection of a socket if it is followed already. */
+static __always_inline struct connection *connection_known(const struct stream *s)
 {
 	u64 key = (u64)s->sk;
 	struct connection *c = connections.lookup(&key);
 
 	if (c && (c->head.family != AF_UNIX_ || c->head.inode == inode_of(s)))
 		return c;
-	return connection_open(s, ROLE_UNKNOWN, 0);
+	return 0;
+}
+
+/* The connection of a socket; opened in mid-stream if it was not seen before. A TCP socket's end is
+ * always seen; a Unix socket's memory may have been another's before, which the inode number tells.
+ */
+static __always_inline struct connection *connection_of(const struct stream *s)
+{
+	struct connection *c = connection_known(s);
+
+	return c ? c : connection_open(s, ROLE_UNKNOWN, 0);
 }
 
 /* A call that was not followed to its end is found out only now. */
@@ -174,6 +213,7 @@ static __always_inline void close_egress(struct connection *c, bool wholly, u64 
 
 static __always_inline void connection_forget(struct connection *c, u64 key, u64 now)
 {
+	c->reset = c->head.family != AF_UNIX_ && !c->closed_ns;
 	if (!c->off && outstanding(c))
 		settle(c, settlement_of(c, SETTLE_CLOSED), c->closed_ns ? c->closed_ns : now);
 	connections.delete(&key);

@@ -78,7 +78,8 @@ enum counter {
 	COUNTER_CALLS_TABLE_FULL = 19,
 	COUNTER_CONNECTS_TABLE_FULL = 20,
 	COUNTER_PROCESSES_LOST_RING_FULL = 21,
-	COUNTERS = 22,
+	COUNTER_DESYNC_NO_PLACE = 22,
+	COUNTERS = 23,
 };
 
 /* How the state of a connection begins: what user space needs to find the ones whose socket is
@@ -118,10 +119,12 @@ struct record {
 	u64 endpoint_hash;
 	u64 socket_inode;
 	u64 process_start_ns; /* CLOCK_BOOTTIME: with the pid, tells a process from all others */
+	u64 parent_start_ns;
+	u32 parent_tgid;
 	u32 tgid;
 	u32 tid;
 	u32 netns;
-	u32 tcp_seq;
+	u32 tcp_seq; /* on Unix sockets a hash of the pair of them and of the request's number */
 	u16 status;
 	u16 truncated;
 	u16 error_number;
@@ -137,7 +140,7 @@ struct record {
 	u8 family;
 	u8 http_minor;
 	u8 judged; /* --exe: this executable was known to be asked for */
-	u8 _pad[6];
+	u8 _pad[2];
 	char local_address[16];
 	char remote_address[16];
 };

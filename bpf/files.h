@@ -1,6 +1,6 @@
 /* Descriptors that are closed. TCP tells of its closing by state changes; a Unix socket tells no
- * one, so its end is the end of its last descriptor: by close, close_range or exit. (By exec: user
- * space sweeps.) */
+ * one, so its end is the end of its last descriptor: by close, dup2, close_range or exit. (By exec:
+ * user space sweeps.) */
 #pragma once
 
 #define FILES_AT_ONCE 32
@@ -17,6 +17,16 @@ static __always_inline struct closing *closing_of(u64 from, u64 to, u64 now)
 	closing->end = to;
 	closing->now_ns = now;
 	closing->key = 0;
+	return closing;
+}
+
+/* Have one connection forgotten by the program that follows. */
+static __always_inline bool forget_next(u64 key, u64 now)
+{
+	struct closing *closing = closing_of(0, 0, now);
+
+	if (closing)
+		closing->key = key;
 	return closing;
 }
 
@@ -44,46 +54,34 @@ static __always_inline void note_shutdown(struct connection *c, struct sock *sk)
 		c->peer_gone = 1;
 }
 
-/* close or shutdown; true if the connection of the descriptor is to be forgotten. */
-static __always_inline bool enter_close(u64 registers, u64 number)
+/* close, shutdown or dup2; true if the connection of the descriptor is to be forgotten. */
+static __always_inline bool enter_close(u64 registers, int kind)
 {
 	u64 arguments[4] = {};
 	u64 now = bpf_ktime_get_ns();
-	struct closing *closing;
 	struct stream s = {};
 	struct connection *c;
 	struct file *file;
+	u64 replaced;
 
 	if (is_32bit_caller())
 		return false;
 	read_arguments(arguments, registers);
-	file = file_of(arguments[0]);
+	replaced = arguments[1];
+	OPAQUE(replaced); /* not a choice of two addresses, which the verifier refuses */
+	if (kind == CALL_DUP && ((u32)arguments[0] == (u32)arguments[1] || !file_of(arguments[0])))
+		return false;
+	file = file_of(kind == CALL_DUP ? replaced : arguments[0]);
 	c = unix_connection(file, &s);
 	if (!c)
 		return false;
 	note_shutdown(c, s.sk);
-	if (number == SYS_SHUTDOWN) {
+	if (kind == CALL_SHUTDOWN) {
 		if (arguments[1] != SHUT_RD_)
 			close_egress(c, false, now);
 		return false;
 	}
-	closing = is_last_reference(file) ? closing_of(0, 0, now) : 0;
-	if (closing)
-		closing->key = (u64)s.sk;
-	return closing;
-}
-
-/* Are the running task's descriptors its own alone? */
-static __always_inline bool has_own_files(void)
-{
-	void *task = CURRENT_TASK();
-	u64 files = 0, users = 0;
-
-	FIELD(files, task, struct task_struct, files);
-	if (!files)
-		return false;
-	FIELD32(users, files, struct files_struct, count);
-	return (u32)users == 1;
+	return is_last_reference(file) && forget_next((u64)s.sk, now);
 }
 
 static __always_inline bool enter_close_range(u64 registers)
@@ -101,6 +99,18 @@ static __always_inline bool enter_close_range(u64 registers)
 static __always_inline bool exit_process(void)
 {
 	return has_own_files() && closing_of(0, 1ULL << 32, bpf_ktime_get_ns());
+}
+
+/* connect(); true if it disconnects a socket whose connection is to be forgotten. */
+static __always_inline bool enter_connecting(u64 registers)
+{
+	u64 arguments[4] = {}, now = bpf_ktime_get_ns(), ended;
+
+	if (is_32bit_caller())
+		return false;
+	read_arguments(arguments, registers);
+	ended = enter_connect(arguments, now);
+	return ended && forget_next(ended, now);
 }
 
 /* Look at some of the descriptors; true if one was the last of a Unix connection (`key`). */
@@ -131,7 +141,7 @@ static __always_inline bool close_files(struct closing *closing)
 }
 
 /* Forget the connection whose last descriptor has been found; true if there are more to look at. */
-static __always_inline bool forget_unix(void)
+static __always_inline bool forget_connection(void)
 {
 	int zero = 0;
 	struct closing *closing = closings.lookup(&zero);

@@ -25,6 +25,7 @@
 #define ERESTARTSYS_ 512
 #define ERESTART_LAST_ 516
 
+#define AF_UNSPEC_ 0
 #define AF_UNIX_ 1
 #define AF_INET_ 2
 #define AF_INET6_ 10
@@ -33,6 +34,8 @@
 #define MSG_PEEK_ 0x2
 #define MSG_TRUNC_ 0x20
 #define MSG_ERRQUEUE_ 0x2000
+#define MSG_DONTWAIT_ 0x40
+#define O_NONBLOCK_ 04000
 #define SHUT_RD_ 0
 #define SHUTDOWN_MASK_ 3
 #define SS_CONNECTING_ 2
@@ -61,10 +64,14 @@ enum tcp_states {
 #define SYS_SENDMSG 46
 #define SYS_RECVMSG 47
 #define SYS_SHUTDOWN 48
+#define SYS_DUP2 33
+#define SYS_DUP3 292
 #define SYS_SPLICE 275
 #define SYS_ACCEPT4 288
 #define SYS_RECVMMSG 299
 #define SYS_SENDMMSG 307
+#define SYS_PREADV2 327
+#define SYS_PWRITEV2 328
 #define SYS_CLOSE_RANGE 436
 #define NUMBER_REGISTER orig_ax
 #define ARGUMENT_REGISTERS di, si, dx, r10
@@ -82,7 +89,10 @@ enum tcp_states {
 #define SYS_SENDMSG 211
 #define SYS_RECVMSG 212
 #define SYS_SHUTDOWN 210
+#define SYS_DUP3 24
 #define SYS_SPLICE 76
+#define SYS_PREADV2 286
+#define SYS_PWRITEV2 287
 #define SYS_ACCEPT4 242
 #define SYS_RECVMMSG 243
 #define SYS_SENDMMSG 269
@@ -115,6 +125,7 @@ enum call_kind {
 	CALL_CLOSE,
 	CALL_SHUTDOWN,
 	CALL_CLOSE_RANGE,
+	CALL_DUP, /* closes the descriptor that it puts another in the place of */
 };
 
 static __always_inline int kind_of_call(u64 number)
@@ -125,12 +136,14 @@ static __always_inline int kind_of_call(u64 number)
 	case SYS_RECVFROM:
 	case SYS_RECVMSG:
 	case SYS_RECVMMSG:
+	case SYS_PREADV2:
 		return CALL_RECEIVE;
 	case SYS_WRITE:
 	case SYS_WRITEV:
 	case SYS_SENDTO:
 	case SYS_SENDMSG:
 	case SYS_SENDMMSG:
+	case SYS_PWRITEV2:
 	case SYS_SENDFILE:
 		return CALL_SEND;
 	case SYS_SPLICE:
@@ -146,6 +159,11 @@ static __always_inline int kind_of_call(u64 number)
 		return CALL_SHUTDOWN;
 	case SYS_CLOSE_RANGE:
 		return CALL_CLOSE_RANGE;
+#ifdef SYS_DUP2
+	case SYS_DUP2:
+#endif
+	case SYS_DUP3:
+		return CALL_DUP;
 	}
 	return CALL_OTHER;
 }

@@ -14,11 +14,12 @@ BPF_PROG_ARRAY(programs, 16);
 BPF_HASH(connections, u64, struct connection, CONNECTIONS_MAX);
 BPF_HASH(exchanges, struct exchange_key, struct exchange, EXCHANGES_MAX);
 BPF_HASH(calls, u64, struct call, CALLS_MAX);
+BPF_HASH(readers, u64, u64, CALLS_MAX);
 BPF_HASH(attempts, u64, struct attempt, ATTEMPTS_MAX);
 BPF_HASH(own_endpoints, struct endpoints, u64, 1024);
 BPF_ARRAY(blank_connections, struct connection, 1);
 BPF_ARRAY(blank_exchanges, struct exchange, 1);
-BPF_PERCPU_ARRAY(failed_connects, struct record, 1);
+BPF_PERCPU_ARRAY(failed_connects, struct record, 2);
 BPF_HASH(wanted_pids, u32, u8, 1024);
 BPF_HASH(wanted_ports, u16, u8, 1024);
 BPF_HASH(judged_executables, struct executable, u8, 65536);
@@ -32,7 +33,7 @@ enum program {
 	PROGRAM_CONNECT,
 	PROGRAM_FORGET_OWN,
 	PROGRAM_CLOSE_FILES,
-	PROGRAM_FORGET_UNIX,
+	PROGRAM_FORGET,
 	PROGRAMS,
 };
 
@@ -40,8 +41,8 @@ static __always_inline void count(u32 which)
 {
 	u64 *value = counters.lookup(&which);
 
-	if (value)
-		(*value)++;
+	if (value) /* an interrupt may come between a load and a store */
+		__sync_fetch_and_add(value, 1);
 }
 
 static __always_inline long emit(struct record *r)
@@ -164,6 +165,23 @@ static __always_inline u8 judge_executable(void)
 #endif
 }
 
+/* Who a process that was only forked is, its parent tells. */
+static __always_inline void fill_parent(struct record *r)
+{
+	void *task = CURRENT_TASK();
+	u64 leader = 0, parent = 0, tgid = 0;
+
+	FIELD(leader, task, struct task_struct, group_leader);
+	if (!leader)
+		return;
+	FIELD(parent, leader, struct task_struct, real_parent);
+	if (!parent)
+		return;
+	FIELD32(tgid, parent, struct task_struct, tgid);
+	FIELD(r->parent_start_ns, parent, struct task_struct, start_boottime);
+	r->parent_tgid = tgid;
+}
+
 static __always_inline void fill_caller(struct record *r)
 {
 	u64 pid_tgid = bpf_get_current_pid_tgid();
@@ -171,6 +189,7 @@ static __always_inline void fill_caller(struct record *r)
 	r->tgid = pid_tgid >> 32;
 	r->tid = pid_tgid;
 	r->process_start_ns = process_start_ns();
+	fill_parent(r);
 	r->judged = judge_executable() == VERDICT_WANTED;
 	bpf_get_current_comm(r->comm, sizeof(r->comm));
 }

@@ -55,7 +55,8 @@ static __always_inline void finish_oldest(struct connection *c, u64 now, u8 fail
 	struct direction *in = requests(c), *out = responses(c);
 
 	if (x) {
-		if (c->next_response + 1 == c->next_request && in->first_ns)
+		if (c->next_response + 1 == c->next_request && in->first_ns &&
+		    in->coding != CODING_TUNNEL)
 			x->record.request_body_bytes = in->body_bytes;
 		if (c->response_begun)
 			x->record.response_body_bytes = out->body_bytes;
@@ -63,7 +64,7 @@ static __always_inline void finish_oldest(struct connection *c, u64 now, u8 fail
 			x->record.status = out->status;
 			x->record.first_byte_ktime_ns = out->first_ns;
 		}
-		if (x->confirmed)
+		if (x->confirmed == CONFIRMED)
 			send_exchange(x, now, failure, error);
 		exchange_drop(&key);
 	}
@@ -78,7 +79,7 @@ static __always_inline void lose_oldest(struct connection *c)
 	struct exchange *x = exchange_get(&key);
 
 	if (x) {
-		if (x->confirmed)
+		if (x->confirmed == CONFIRMED)
 			count(COUNTER_LOST_DESYNC);
 		exchange_drop(&key);
 	}
@@ -107,6 +108,8 @@ static __always_inline void fill_request(struct work *w, struct connection *c, s
 		__builtin_memcpy(r->unix_path, c->unix_path, UNIX_PATH_MAX);
 	if (s->has_sequence)
 		r->tcp_seq = s->sequence + w->window_at + w->mark[STATE_METHOD_FIRST] - 1;
+	else
+		r->tcp_seq = (c->unix_pair + c->next_request) | 1;
 	fill_caller(r);
 	fill_ids(r);
 }
@@ -159,7 +162,7 @@ static __always_inline void withdraw_request(struct connection *c, struct direct
 		exchange_drop(&key);
 		c->next_request--;
 	}
-	if (!c->role_known)
+	if (c->role_known == ROLE_GUESSED)
 		c->role = ROLE_UNKNOWN;
 }
 
@@ -170,15 +173,20 @@ static __always_inline void confirm(struct connection *c, struct direction *d, s
 		return;
 	d->counted = 1;
 	count(COUNTER_SEEN);
-	if (!admitted(c)) {
+	if (!admitted(c) || !process_wanted()) {
 		count(COUNTER_FILTERED);
-		drop_current(c);
-		c->off = 1;
+		if (x)
+			x->confirmed = UNWANTED;
+		if (c->role_known == ROLE_CERTAIN && !admitted(c)) {
+			drop_current(c);
+			c->off = 1;
+		}
 		return;
 	}
-	c->role_known = 1;
+	if (c->role_known == ROLE_GUESSED)
+		c->role_known = ROLE_BY_REQUEST;
 	if (x)
-		x->confirmed = 1;
+		x->confirmed = CONFIRMED;
 	else
 		count(c->lost_reason);
 }
@@ -195,6 +203,9 @@ static __always_inline void lose_sync(struct work *w, struct connection *c, u32 
 {
 	count(reason);
 	w->settle = SETTLE_DESYNC;
+	c->doubtful = 0;
+	if (w->span < w->spans_count)
+		w->settle_ns = w->spans[w->span & 1].end_ns;
 }
 
 static __always_inline u64 last_moved_ns(const struct connection *c)
@@ -204,16 +215,29 @@ static __always_inline u64 last_moved_ns(const struct connection *c)
 	return in > out ? in : out;
 }
 
+#define DOUBTS_MAX 8
+
+/* Bytes that are no request may still get an HTTP answer (400); whoever goes on without one speaks
+ * another protocol. */
+static __always_inline bool still_doubtful(struct connection *c)
+{
+	if (c->doubtful && c->doubtful++ >= DOUBTS_MAX)
+		c->off = 1;
+	return c->doubtful;
+}
+
 /* May a request be taken up at this call's start, after sync was lost? Only if it cannot be one
- * that an answer still to come would be mistaken for: the peer has moved since, and, where requests
- * were pipelined, all was quiet for a while. */
+ * that an answer still to come would be mistaken for: the call began since, the peer has moved
+ * since, and, where requests are pipelined, all was quiet for a while. */
 static __always_inline bool may_resume(struct connection *c, struct direction *d, u64 now)
 {
 	u64 own = d->last_ns, other = c->directions[d == &c->directions[INGRESS]].last_ns;
 
 	if (!c->desync_ns)
-		return true;
-	if (other < own || other < c->desync_ns)
+		return !still_doubtful(c);
+	if (other < own)
+		c->pipelined = 1; /* more has passed unseen than the peer has answered */
+	if (now < c->desync_ns || other < own || other < c->desync_ns)
 		return false;
 	return !c->pipelined || (now - own > QUIET_NS && now - other > QUIET_NS);
 }
@@ -251,6 +275,11 @@ static __always_inline u32 end_request_head(struct connection *c, struct directi
 
 	if (x)
 		x->record.endpoint_hash = hash_endpoint(&x->record);
+	if (x && method_is(&x->record, "CONNECT", 7)) {
+		d->phase = PHASE_OPEN;
+		d->coding = CODING_TUNNEL;
+		return THEN_GO_ON;
+	}
 	if (d->coding == CODING_CHUNKED) {
 		begin_chunks(d);
 	} else if (d->coding == CODING_OTHER || d->bad_length) {
@@ -271,27 +300,22 @@ static __always_inline bool has_no_body(const struct exchange *x, u16 status)
 	return status == 204 || status == 304 || (x && method_is(&x->record, "HEAD", 4));
 }
 
-static __always_inline u32 end_response_head(struct connection *c, struct direction *d)
+/* What follows a CONNECT that was refused is a request, if nothing has followed yet. */
+static __always_inline u32 refuse_tunnel(struct connection *c)
 {
-	struct exchange_key key = {.connection = c->head.identity, .index = c->next_response};
-	struct exchange *x = outstanding(c) ? exchange_get(&key) : 0;
+	struct direction *in = requests(c);
 
-	d->unpaired = !outstanding(c);
-	if (d->status < 200 && d->status != 101) {
-		begin_message(d, STATE_RESPONSE_START);
+	if (in->coding != CODING_TUNNEL)
 		return THEN_GO_ON;
-	}
-	if (x) {
-		x->record.status = d->status;
-		x->record.first_byte_ktime_ns = d->first_ns;
-		if (!x->confirmed) /* refused before its request line was whole */
-			confirm(c, requests(c), x);
-	}
-	c->response_begun = !d->unpaired;
-	if (d->status == 101 || (x && d->status < 300 && method_is(&x->record, "CONNECT", 7)))
-		return THEN_END_RESPONSE_AND_HTTP;
-	if (has_no_body(x, d->status))
-		return THEN_END_RESPONSE;
+	if (in->body_bytes)
+		return THEN_DESYNC_OVERLAP;
+	begin_message(in, STATE_REQUEST_START);
+	return THEN_GO_ON;
+}
+
+/* How the body of a response ends (RFC 9112 section 6.3). */
+static __always_inline u32 begin_response_body(struct direction *d)
+{
 	if (d->coding == CODING_CHUNKED) {
 		begin_chunks(d);
 	} else if (d->coding == CODING_OTHER || d->bad_length || !d->has_length) {
@@ -305,6 +329,48 @@ static __always_inline u32 end_response_head(struct connection *c, struct direct
 	return THEN_GO_ON;
 }
 
+/* A final response to a request that is known. */
+static __always_inline u32 answer(struct connection *c, struct direction *d, struct exchange *x)
+{
+	bool connect = method_is(&x->record, "CONNECT", 7);
+
+	x->record.status = d->status;
+	x->record.first_byte_ktime_ns = d->first_ns;
+	if (x->confirmed == UNCONFIRMED) /* refused before its request line was whole */
+		confirm(c, requests(c), x);
+	c->role_known = ROLE_CERTAIN;
+	c->response_begun = 1;
+	if (d->status == 101 || (connect && d->status < 300))
+		return THEN_END_RESPONSE_AND_HTTP;
+	if (connect && refuse_tunnel(c))
+		return THEN_DESYNC_OVERLAP;
+	if (has_no_body(x, d->status))
+		return THEN_END_RESPONSE;
+	return begin_response_body(d);
+}
+
+/* The empty line of a response's head. One whose request found no place cannot be told from one
+ * without a body; one to no request at all, on a connection followed from its birth, means that
+ * requests were missed. */
+static __always_inline u32 end_response_head(struct connection *c, struct direction *d)
+{
+	struct exchange_key key = {.connection = c->head.identity, .index = c->next_response};
+	struct exchange *x = outstanding(c) ? exchange_get(&key) : 0;
+
+	d->unpaired = !outstanding(c);
+	if (d->status < 200 && d->status != 101) {
+		begin_message(d, STATE_RESPONSE_START);
+		return THEN_GO_ON;
+	}
+	if (x)
+		return answer(c, d, x);
+	if (!d->unpaired)
+		return THEN_DESYNC_NO_PLACE;
+	if (c->born && !c->desync_ns)
+		return THEN_DESYNC_UNPAIRED;
+	return has_no_body(x, d->status) ? THEN_END_RESPONSE : begin_response_body(d);
+}
+
 /* Bytes that no message can begin with, or that break one. */
 static __always_inline void reject(struct work *w, struct connection *c, struct direction *d,
 				   bool is_request)
@@ -314,8 +380,8 @@ static __always_inline void reject(struct work *w, struct connection *c, struct 
 	} else if (is_request) {
 		withdraw_request(c, d);
 		if (c->born && !c->next_request)
-			c->off = 1;
-		else if (c->next_request)
+			c->doubtful = 1;
+		else if (c->next_request && (outstanding(c) || c->role != ROLE_UNKNOWN))
 			lose_sync(w, c, COUNTER_DESYNC_INVALID);
 		begin_message(d, STATE_REQUEST_START);
 		d->phase = PHASE_SEEK;
@@ -323,6 +389,8 @@ static __always_inline void reject(struct work *w, struct connection *c, struct 
 		c->invalid_response = 1;
 		c->off = 1;
 		w->settle = SETTLE_PEER_CLOSED;
+	} else if (outstanding(c)) {
+		lose_sync(w, c, COUNTER_DESYNC_INVALID);
 	} else {
 		if (c->born && !c->next_request)
 			c->off = 1;

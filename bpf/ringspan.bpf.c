@@ -25,28 +25,35 @@ int on_sys_enter(struct bpf_raw_tracepoint_args *ctx)
 	int kind = kind_of_call(ctx->args[1]);
 
 	count_foreign_call(ctx->args[1]);
-	if (kind == CALL_CLOSE || kind == CALL_SHUTDOWN || kind == CALL_CLOSE_RANGE)
-		programs.call(ctx, PROGRAM_CLOSE);
+	if (kind == CALL_OTHER)
+		return 0;
+	if (kind == CALL_RECEIVE || kind == CALL_SPLICE)
+		enter_receive(ctx->args[0], ctx->args[1]);
+	if (kind == CALL_SEND || kind == CALL_SPLICE)
+		enter_sending(ctx->args[0], ctx->args[1], kind);
 	else if (kind == CALL_CONNECT)
 		programs.call(ctx, PROGRAM_CONNECT);
-	else if (kind == CALL_SEND || kind == CALL_SPLICE)
-		enter_call(ctx->args[0], ctx->args[1], kind);
+	else if (kind >= CALL_CLOSE)
+		programs.call(ctx, PROGRAM_CLOSE);
 	return 0;
 }
 
 int on_connect(struct bpf_raw_tracepoint_args *ctx)
 {
-	enter_call(ctx->args[0], ctx->args[1], CALL_CONNECT);
+	if (enter_connecting(ctx->args[0]))
+		programs.call(ctx, PROGRAM_FORGET);
 	return 0;
 }
 
 int on_close(struct bpf_raw_tracepoint_args *ctx)
 {
-	if (ctx->args[1] == SYS_CLOSE_RANGE) {
+	int kind = kind_of_call(ctx->args[1]);
+
+	if (kind == CALL_CLOSE_RANGE) {
 		if (enter_close_range(ctx->args[0]))
 			programs.call(ctx, PROGRAM_CLOSE_FILES);
-	} else if (enter_close(ctx->args[0], ctx->args[1])) {
-		programs.call(ctx, PROGRAM_FORGET_UNIX);
+	} else if (enter_close(ctx->args[0], kind)) {
+		programs.call(ctx, PROGRAM_FORGET);
 	}
 	return 0;
 }
@@ -59,15 +66,15 @@ int on_close_files(struct bpf_raw_tracepoint_args *ctx)
 	if (!closing)
 		return 0;
 	if (close_files(closing))
-		programs.call(ctx, PROGRAM_FORGET_UNIX);
+		programs.call(ctx, PROGRAM_FORGET);
 	else if (closing->next < closing->end)
 		programs.call(ctx, PROGRAM_CLOSE_FILES);
 	return 0;
 }
 
-int on_forget_unix(struct bpf_raw_tracepoint_args *ctx)
+int on_forget(struct bpf_raw_tracepoint_args *ctx)
 {
-	if (forget_unix())
+	if (forget_connection())
 		programs.call(ctx, PROGRAM_CLOSE_FILES);
 	return 0;
 }

@@ -22,7 +22,7 @@ static __always_inline u8 failure_of(struct connection *c)
 /* Does a body that ends with the connection end here, whole? */
 static __always_inline bool ends_here(struct connection *c, u32 how)
 {
-	if (responses(c)->phase != PHASE_OPEN || !c->response_begun || c->error)
+	if (responses(c)->phase != PHASE_OPEN || !c->response_begun || c->error || c->reset)
 		return false;
 	return c->role == ROLE_SERVER ? how == SETTLE_CLOSED : c->peer_gone;
 }
@@ -45,6 +45,10 @@ static __always_inline void settle_desync(struct connection *c, u64 now)
 	begin_message(&c->directions[EGRESS], 0);
 	c->directions[INGRESS].phase = PHASE_SEEK;
 	c->directions[EGRESS].phase = PHASE_SEEK;
+	if (c->role_known != ROLE_CERTAIN) {
+		c->role = ROLE_UNKNOWN;
+		c->role_known = ROLE_GUESSED;
+	}
 }
 
 /* The connection ends: so does every outstanding exchange. */
@@ -71,6 +75,12 @@ static __always_inline void settle(struct connection *c, u32 how, u64 now)
 		settle_desync(c, now);
 	else
 		settle_end(c, how, now);
+}
+
+/* When a call's connection is to be settled. */
+static __always_inline u64 settle_time(const struct work *w)
+{
+	return w->settle == SETTLE_DESYNC ? w->settle_ns : w->now_ns;
 }
 
 /* A Unix socket's process may die and tell no one: leave what is known so far where user space will

@@ -43,6 +43,19 @@ static __always_inline struct file *file_of(u32 fd)
 	return file;
 }
 
+/* Are the running task's descriptors its own alone? */
+static __always_inline bool has_own_files(void)
+{
+	void *task = CURRENT_TASK();
+	u64 files = 0, users = 0;
+
+	FIELD(files, task, struct task_struct, files);
+	if (!files)
+		return false;
+	FIELD32(users, files, struct files_struct, count);
+	return (u32)users == 1;
+}
+
 /* How many descriptors the running task's table has room for. */
 static __always_inline u64 file_slots(void)
 {
@@ -178,6 +191,15 @@ static __always_inline u32 network_namespace(struct sock *sk)
 	READ(net, sk->__sk_common.skc_net.net);
 	READ(number, net->ns.inum);
 	return number;
+}
+
+/* A number that both ends of a pair of Unix sockets have, and hardly any other. */
+static __always_inline u32 unix_pair(struct sock *sk)
+{
+	struct sock *peer = 0;
+
+	READ(peer, ((struct unix_sock *)sk)->peer);
+	return (((u64)sk ^ (u64)peer) * UNIX_PAIR_SALT) >> 32;
 }
 
 /* The path of a Unix stream socket: its own (a server's), else its peer's. */

@@ -37,6 +37,9 @@ enum then {
 	THEN_END_RESPONSE_AND_HTTP, /* 101, or the answer to CONNECT */
 	THEN_REJECT,
 	THEN_DESYNC_INVALID,
+	THEN_DESYNC_OVERLAP,
+	THEN_DESYNC_NO_PLACE,
+	THEN_DESYNC_UNPAIRED,
 	THEN_HTTP2,
 };
 
@@ -44,6 +47,22 @@ enum coding {
 	CODING_NONE = 0,
 	CODING_CHUNKED,
 	CODING_OTHER,
+	CODING_TUNNEL, /* what follows a CONNECT, until its answer says what it was */
+};
+
+/* How well it is known which side this is. */
+enum certainty {
+	ROLE_GUESSED = 0,
+	ROLE_BY_REQUEST, /* a valid request line passed: which a body may hold too, if it began
+			    unseen */
+	ROLE_CERTAIN,	 /* by connect() or accept(), by the port asked for, or by an answer */
+};
+
+/* What is known of a request. */
+enum confirmation {
+	UNCONFIRMED = 0,
+	CONFIRMED, /* its line is a valid one: this is HTTP, and counted as seen */
+	UNWANTED,  /* ... and not asked for: kept for the sake of pairing alone */
 };
 
 /* Where one direction of a connection stands in its HTTP/1 messages. */
@@ -72,6 +91,7 @@ struct connection {
 	u64 connect_ns;
 	u64 closed_ns; /* when this side sent its FIN */
 	u64 desync_ns;
+	u32 unix_pair; /* the same on both ends of a pair of Unix sockets */
 	u16 error;
 	u16 local_port;
 	u16 remote_port;
@@ -82,11 +102,14 @@ struct connection {
 	u8 pipelined;
 	u8 broken; /* a call could not be followed: lose sync before the next */
 	u8 response_begun;
-	u8 role_known;	/* from connect() or accept(), or from a valid request line */
+	u8 role_known;	/* enum certainty */
 	u8 lost_reason; /* why the current request has no place, if it has none */
 	u8 invalid_response;
-	u8 whole;   /* the oldest response ends with the connection, and well */
-	u8 failing; /* why the exchange that is being closed fails */
+	u8 whole;    /* the oldest response ends with the connection, and well */
+	u8 failing;  /* why the exchange that is being closed fails */
+	u8 doubtful; /* its first bytes were no request; the answer to them will tell whether this
+			is HTTP */
+	u8 reset;    /* ended without a FIN of this side */
 	char local_address[16];
 	char remote_address[16];
 	char unix_path[UNIX_PATH_MAX];
@@ -101,7 +124,7 @@ struct exchange_key {
 
 struct exchange {
 	struct record record;
-	u64 confirmed; /* the request line is a valid one: this is HTTP, and counted as seen */
+	u64 confirmed; /* enum confirmation */
 };
 
 /* The bytes of one call, wherever they lie in the caller's memory. */
@@ -145,7 +168,8 @@ struct work {
 	struct span_of_bytes spans[2];
 	u64 connection;
 	u64 now_ns;
-	u64 moved; /* bytes, or messages of sendmmsg and recvmmsg */
+	u64 settle_ns; /* when sync was lost, as the stream's clock has it */
+	u64 moved;     /* bytes, or messages of sendmmsg and recvmmsg */
 	struct call call;
 	u64 window_at; /* offset of the window in its call */
 	u32 span;

@@ -144,6 +144,14 @@ static __always_inline struct direction *direction_of(struct work *w, struct con
 	return &c->directions[span_of(w)->direction & 1];
 }
 
+/* Words that end in a version are no request line, unless they are a method and a path with blanks
+ * in it. */
+static __always_inline bool is_prose(const struct record *r)
+{
+	return r->truncated & TRUNCATED_TARGET && r->target_bytes < TARGET_MAX &&
+	       r->target[0] != '/';
+}
+
 /* Keep what a scan of a request's head has met. */
 static __always_inline void take_request(struct work *w, struct connection *c, struct direction *d,
 					 u64 now)
@@ -158,7 +166,11 @@ static __always_inline void take_request(struct work *w, struct connection *c, s
 		x = begin_request(w, c, d, now);
 	if (x)
 		keep_texts(w, &x->record);
-	if (w->mark[STATE_LINE])
+	if (!w->mark[STATE_LINE])
+		return;
+	if (x && !d->counted && is_prose(&x->record))
+		w->state = STATE_EVENT_REJECT;
+	else
 		confirm(c, d, x);
 }
 
@@ -226,6 +238,12 @@ static __always_inline void go_on(struct work *w, struct connection *c)
 		reject(w, c, d, w->is_request);
 	} else if (then == THEN_DESYNC_INVALID) {
 		lose_sync(w, c, COUNTER_DESYNC_INVALID);
+	} else if (then == THEN_DESYNC_OVERLAP) {
+		lose_sync(w, c, COUNTER_DESYNC_OVERLAP);
+	} else if (then == THEN_DESYNC_NO_PLACE) {
+		lose_sync(w, c, COUNTER_DESYNC_NO_PLACE);
+	} else if (then == THEN_DESYNC_UNPAIRED) {
+		lose_sync(w, c, COUNTER_UNPAIRED_RESPONSES);
 	} else if (then == THEN_HTTP2) {
 		withdraw_request(c, d);
 		count(COUNTER_UNSEEN_HTTP2);

@@ -2,7 +2,7 @@
  * settled. */
 #pragma once
 
-#define PIECES_MAX 8 /* iovecs that a helper adds up */
+#define PIECES_MAX 16 /* iovecs that a helper adds up */
 
 /* Where the bytes of a call lie, by its number. */
 static __always_inline void locate(struct span_of_bytes *s, u64 number, const u64 *arguments)
@@ -13,7 +13,8 @@ static __always_inline void locate(struct span_of_bytes *s, u64 number, const u6
 	    number == SYS_RECVFROM) {
 		s->base = arguments[1];
 		s->length = s->left;
-	} else if (number == SYS_READV || number == SYS_WRITEV) {
+	} else if (number == SYS_READV || number == SYS_WRITEV || number == SYS_PREADV2 ||
+		   number == SYS_PWRITEV2) {
 		s->iov = arguments[1];
 		s->iov_count = arguments[2];
 	} else if (number == SYS_SENDMSG || number == SYS_RECVMSG) {
@@ -52,6 +53,7 @@ static __always_inline struct work *begin_work(u64 connection, u8 direction, u64
 	w->connection = connection;
 	w->direction = direction;
 	w->now_ns = now;
+	w->settle_ns = now;
 	w->moved = 0;
 	w->opaque = 0;
 	w->window_at = 0;
@@ -97,6 +99,8 @@ static __always_inline u64 bytes_given(const struct call *call)
 	return s.iov_count ? 0 : sum;
 }
 
+#define NO_HELP ~0ULL /* its bytes are passed over: sync was lost for them */
+
 /* A writer of this process is still inside its call, but the peer has acted on its bytes: follow
  * them first. How many they are, TCP's write sequence says; of a Unix socket, all that the call was
  * given. */
@@ -104,23 +108,25 @@ static __always_inline void help_writer(struct work *w, struct connection *c)
 {
 	u64 writer = c->writer, self = bpf_get_current_pid_tgid();
 	struct call *call;
-	u64 moved;
+	u64 moved = 0;
 
 	if (!writer || writer == self)
 		return;
 	call = calls.lookup(&writer);
-	if (!call || call->sk != w->connection || call->number == SYS_SENDMMSG)
+	if (!call || call->sk != w->connection || call->helped == NO_HELP)
 		return;
-	if (writer >> 32 !=
-	    self >> 32) { /* another process' memory: its request cannot be read in time */
-		call->helped = ~0ULL;
+	if (call->number == SYS_SENDMMSG)
+		c->pipelined = 1; /* as far as we know */
+	else if (call->family != AF_UNIX_)
+		moved = (u32)(sequence_written((struct sock *)call->sk) - call->sequence);
+	else
+		moved = bytes_given(call);
+	if (writer >> 32 != self >> 32 || call->number == SYS_SENDMMSG ||
+	    (call->family == AF_UNIX_ && !moved)) {
+		call->helped = NO_HELP; /* in another process' memory, or in too many pieces */
 		lose_sync(w, c, COUNTER_DESYNC_OVERLAP);
 		return;
 	}
-	if (call->family == AF_UNIX_)
-		moved = bytes_given(call);
-	else
-		moved = (u32)(sequence_written((struct sock *)call->sk) - call->sequence);
 	if (moved <= call->helped)
 		return;
 	span_sent(w, call, moved, call->begin_ns);
@@ -152,7 +158,9 @@ static __always_inline void lay_out_sent(struct work *w, struct connection *c)
 	calls.delete(&thread);
 	if (c->writer == thread)
 		c->writer = 0;
-	if (w->call.helped > w->moved)
+	if (w->call.helped == NO_HELP)
+		c->directions[EGRESS].last_ns = w->call.begin_ns;
+	else if (w->call.helped > w->moved)
 		lose_sync(w, c, COUNTER_DESYNC_OVERLAP);
 	else if (w->moved) /* a call that slept sent its last byte at its end; one that did not, at
 			      its beginning */
@@ -244,7 +252,7 @@ static __always_inline bool settle_call(void)
 
 	if (!c)
 		return false;
-	settle(c, w->settle, w->resume ? last_moved_ns(c) : w->now_ns);
+	settle(c, w->settle, w->resume ? last_moved_ns(c) : settle_time(w));
 	w->settle = SETTLE_NOTHING;
 	if (w->resume) {
 		w->resume = 0;

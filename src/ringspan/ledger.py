@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 LOST = "lost_"
 UNKNOWN = "lost (executable unknown)"  # --exe: its process was gone before it could be judged
 UNSEEN = {
-    "unseen_http2": "HTTP/2 connections",
+    "unseen_http2": "HTTP/2 connections (each end)",
     "unseen_32bit_calls": "calls of 32-bit processes",
     "unpaired_responses": "responses to no request seen",
     "desync_unreadable": "times bytes could not be read",
     "desync_overrun": "times a call held more than can be followed",
     "desync_invalid": "times a message broke off",
     "desync_overlap": "times two calls overlapped",
+    "desync_no_place": "times an answer's request had found no place",
     "connections_table_full": "connections not followed (table full)",
     "calls_table_full": "calls not followed (table full)",
     "connects_table_full": "connects not followed (table full)",

@@ -70,7 +70,7 @@ void harness_open(u32 role, u32 born)
 	c->local_port = 1111;
 	c->remote_port = 2222;
 	c->role = role;
-	c->role_known = role != ROLE_UNKNOWN;
+	c->role_known = role != ROLE_UNKNOWN ? ROLE_CERTAIN : ROLE_GUESSED;
 	c->born = born;
 	c->directions[INGRESS].state = role == ROLE_CLIENT ? STATE_RESPONSE_START : STATE_REQUEST_START;
 	c->directions[EGRESS].state = role == ROLE_SERVER ? STATE_RESPONSE_START : STATE_REQUEST_START;
@@ -94,6 +94,7 @@ static void begin(u64 now)
 	struct work *w = &work;
 
 	w->now_ns = now;
+	w->settle_ns = now;
 	w->window_at = 0;
 	w->span = 0;
 	w->spans_count = 0;
@@ -150,10 +151,11 @@ static u32 follow(void)
 	while (take_turns(&work, c, &automaton))
 		if (++round > ROUNDS) {
 			c->broken = COUNTER_DESYNC_OVERRUN;
+			direction_of(&work, c)->last_ns = work.now_ns;
 			return round;
 		}
 	if (end_of_call(&work, c)) {
-		settle(c, work.settle, work.now_ns);
+		settle(c, work.settle, settle_time(&work));
 		work.settle = SETTLE_NOTHING;
 	}
 	return round;
@@ -173,7 +175,7 @@ u32 harness_call(const struct given *given, u32 count_given, u64 now, u32 ended,
 	if (c->broken) {
 		count(c->broken);
 		c->broken = 0;
-		settle(c, SETTLE_DESYNC, now);
+		settle(c, SETTLE_DESYNC, last_moved_ns(c));
 	}
 	for (u32 i = 0; i < count_given && i < 2; i++)
 		lay_out(&given[i], i);

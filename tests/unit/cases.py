@@ -593,7 +593,7 @@ LONG = (
 
 OTHERS = (
     *(
-        Case(f"{name} on a new connection", (rq(data),), off=True)
+        Case(f"{name} on a new connection", (rq(data), rs(b"\0other")), off=True)
         for name, data in {
             "RTSP": b"OPTIONS rtsp://a/b RTSP/1.0\r\nCSeq: 1\r\n\r\n",
             "SIP": b"INVITE sip:b@c SIP/2.0\r\nVia: SIP/2.0/TCP d\r\n\r\n",
@@ -643,6 +643,68 @@ OTHERS = (
     Case(
         "a response to no request until close",
         (rs(response(b"408 Request Timeout", b"hi")), EOF, CLOSE),
+        counters={"unpaired_responses": 1},
+    ),
+    Case(
+        "another protocol, whose server does not answer",
+        tuple(rq(b"<13>a line of a log\n") for _ in range(9)),
+        off=True,
+        split=False,
+    ),
+    *(
+        Case(
+            f"{name}, answered as HTTP, then a request",
+            (rq(data), rs(response(b"400 Bad Request", b"", b"Content-Length: 0")), rq(GET), rs(HI)),
+            (exchange(response_body_bytes=2),),
+            {"unpaired_responses": 1},
+            split=False,
+        )
+        for name, data in {
+            "no method": b"G@T /x HTTP/1.1\r\n\r\n",
+            "the PROXY protocol": b"PROXY TCP4 10.0.0.1 10.0.0.2 1 2\r\nGET /proxy HTTP/1.1\r\n\r\n",
+            "HTTP/2.0 over HTTP/1": b"GET /v2 HTTP/3.0\r\n\r\n",
+            "prose": b"app1 saw request GET /x HTTP/1.1\n",
+        }.items()
+    ),
+    *(
+        Case(
+            f"a target with {name}",
+            (rq(b"GET " + target + b" HTTP/1.1\r\nHost: a\r\n\r\n"), rs(OK)),
+            (exchange(target=kept, truncated=cut),),
+        )
+        for name, target, kept, cut in (
+            ("an escape", b"/\x1b[31mred", b"/\x1b[31mred", 0),
+            ("a DEL and a tab", b"/x\x7f\ty", b"/x\x7f\ty", 0),
+            ("a blank before it", b" /x", b"/x", 0),
+            ("a blank after it", b"/x ", b"/x", 0),
+            ("blanks in it", b"/x y z", b"/x", 1),
+        )
+    ),
+    Case("a blank after the version", (rq(b"GET / HTTP/1.1 \r\nHost: a\r\n\r\n"), rs(OK)), (exchange(),)),
+    Case(
+        "a tunnel that is used before it is granted",
+        (
+            rq(b"CONNECT a:443 HTTP/1.1\r\nHost: a\r\n\r\n"),
+            rq(b"\x16\x03\x01hello"),
+            rs(b"HTTP/1.1 200 OK\r\n\r\n"),
+            rs(b"\x16"),
+        ),
+        (exchange(method=b"CONNECT", target=b"a:443"),),
+        off=True,
+    ),
+    Case(
+        "a tunnel that is refused, then granted",
+        (
+            rq(b"CONNECT a:443 HTTP/1.1\r\nHost: a\r\n\r\n"),
+            rs(response(b"407 No", b"who", b"Content-Length: 3")),
+            rq(b"CONNECT a:443 HTTP/1.1\r\nHost: a\r\n\r\n"),
+            rs(b"HTTP/1.1 200 OK\r\n\r\n"),
+        ),
+        (
+            exchange(407, method=b"CONNECT", target=b"a:443", response_body_bytes=3),
+            exchange(method=b"CONNECT", target=b"a:443"),
+        ),
+        off=True,
     ),
     Case(
         "a second response to one request",

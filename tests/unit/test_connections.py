@@ -18,10 +18,11 @@ def test_more_requests_outstanding_than_there_is_room_for() -> None:
         connection.call(INGRESS, get(b"/%d" % i))
     for _ in range(2):
         connection.call(EGRESS, OK * 67)
+    connection.now += 200_000_000
     connection.call(INGRESS, get(b"/next"))
     connection.call(EGRESS, OK)
     assert targets(connection) == [*(b"/%d" % i for i in range(128)), b"/next"]
-    assert connection.counters() == {"seen": 135, "recorded": 129, "lost_pipeline_full": 6}
+    assert connection.counters() == {"seen": 135, "recorded": 129, "lost_pipeline_full": 6, "desync_no_place": 1}
     assert connection.in_flight == 0
 
 
@@ -39,10 +40,11 @@ def test_no_room_in_the_table_of_exchanges() -> None:
     connection.limit(exchanges=1)
     connection.call(INGRESS, GET + post(b"hello", b"Content-Length: 5"))
     connection.call(EGRESS, HI + OK)
+    connection.now += 200_000_000
     connection.call(INGRESS, GET)
     connection.call(EGRESS, HI)
     assert [int(record["response_body_bytes"]) for record in connection.records()] == [2, 2]
-    assert connection.counters() == {"seen": 3, "recorded": 2, "lost_table_full": 1}
+    assert connection.counters() == {"seen": 3, "recorded": 2, "lost_table_full": 1, "desync_no_place": 1}
 
 
 def test_no_room_in_the_ring() -> None:
@@ -74,15 +76,14 @@ def test_a_filtered_exchange_gives_its_place_back() -> None:
 
 
 def test_a_call_of_too_many_turns_loses_what_is_outstanding() -> None:
-    """What comes next is taken up once the other side has moved again, so that no answer is mistaken."""
     connection = Connection(CLIENT)
     connection.call(EGRESS, get(b"/1"))
     assert connection.call(INGRESS, response(b"200 OK", b"1\r\nx\r\n" * 2000 + b"0\r\n\r\n", CHUNKED)) > 31
     for target in (b"/2", b"/3", b"/4"):
         connection.call(EGRESS, get(target))
         connection.call(INGRESS, HI)
-    assert targets(connection) == [b"/3", b"/4"]
-    assert connection.counters() == {"seen": 3, "recorded": 2, "desync_overrun": 1, "lost_desync": 1}
+    assert targets(connection) == [b"/2", b"/3", b"/4"]
+    assert connection.counters() == {"seen": 4, "recorded": 3, "desync_overrun": 1, "lost_desync": 1}
 
 
 @pytest.mark.parametrize(
@@ -148,8 +149,62 @@ def test_after_lost_sync_the_rest_of_an_answer_is_not_taken_for_that_of_a_later_
     connection.call(EGRESS, b"the rest of the first answer")
     connection.call(EGRESS, OK)
     connection.call(EGRESS, response(b"201 Created", b"", b"Content-Length: 0"))
-    assert [(text(r, "target"), int(r["status"])) for r in connection.records()] == [(b"/2", 200), (b"/3", 201)]
-    assert connection.counters() == {"seen": 3, "recorded": 2, "desync_invalid": 1, "lost_desync": 1}
+    assert targets(connection) == []
+    assert connection.counters() == {"seen": 3, "desync_invalid": 2, "lost_desync": 3}
+    connection.now += 200_000_000
+    connection.call(INGRESS, get(b"/4"))
+    connection.call(EGRESS, OK)
+    assert targets(connection) == [b"/4"]
+
+
+def test_the_rest_of_an_answer_and_the_next_one_in_a_call() -> None:
+    connection = Connection(SERVER)
+    connection.call(INGRESS, get(b"/1"))
+    connection.call(EGRESS, response(b"200 OK", b"1\r\nx\r\n" * 400, CHUNKED))
+    connection.call(INGRESS, get(b"/2"))
+    connection.call(EGRESS, b"0\r\n\r\n" + response(b"202 OK", b"", b"Content-Length: 0"))
+    for number in (3, 4):
+        connection.call(INGRESS, get(b"/%d" % number))
+        connection.call(EGRESS, response(b"20%d OK" % number, b"", b"Content-Length: 0"))
+    assert all(text(r, "target") == b"/%d" % (int(r["status"]) % 10) for r in connection.records())
+    assert targets(connection)[-1:] == [b"/4"]
+
+
+@pytest.mark.parametrize("method", [b"HEAD", b"CONNECT"])
+def test_an_answer_to_a_request_without_a_place_is_no_other_requests(method: bytes) -> None:
+    connection = Connection(CLIENT)
+    connection.limit(exchanges=0)
+    connection.call(EGRESS, get(b"/0").replace(b"GET", method))
+    connection.limit()
+    connection.call(INGRESS, response(b"200 OK", b"", b"Content-Length: %d" % len(OK)))
+    for number in (1, 2):
+        connection.call(EGRESS, get(b"/%d" % number))
+        connection.call(INGRESS, response(b"20%d OK" % number, b"", b"Content-Length: 0"))
+    assert [(text(r, "target"), int(r["status"])) for r in connection.records()] == [(b"/1", 201), (b"/2", 202)]
+    assert connection.counters() == {"seen": 3, "recorded": 2, "lost_table_full": 1, "desync_no_place": 1}
+
+
+def test_an_answer_whose_request_was_missed_shifts_no_other() -> None:
+    connection = Connection(CLIENT)
+    connection.call(INGRESS, response(b"201 OK", b"", b"Content-Length: 0"))
+    written = connection.given(EGRESS, get(b"/1"))
+    written.begin_ns = 1  # its call began before the answer
+    connection.call_given(written)
+    connection.call(INGRESS, response(b"204 OK"))
+    for number in (2, 3):
+        connection.call(EGRESS, get(b"/%d" % number))
+        connection.call(INGRESS, response(b"20%d OK" % number, b"", b"Content-Length: 0"))
+    assert [(text(r, "target"), int(r["status"])) for r in connection.records()] == [(b"/2", 202), (b"/3", 203)]
+
+
+def test_a_fake_request_in_a_body_does_not_turn_the_sides_around() -> None:
+    connection = Connection(born=False)
+    connection.call(INGRESS, get(b"/fake"))
+    for number in range(3):
+        connection.call(EGRESS, get(b"/%d" % number))
+        connection.call(INGRESS, HI)
+    assert targets(connection) == [b"/1", b"/2"]
+    assert set(connection.records()["role"].tolist()) == {CLIENT}
 
 
 def test_after_lost_sync_a_pipelining_connection_is_taken_up_only_when_it_was_quiet() -> None:

@@ -67,10 +67,11 @@ def test_a_skipping_state_is_left_at_a_line_feed_only(name: str) -> None:
     assert row[ord("\n")] != NUMBERS[name]
 
 
-def test_a_target_is_left_at_an_invisible_byte_only() -> None:
+def test_a_target_is_left_at_a_blank_or_a_line_end_only() -> None:
     row = TABLE[NUMBERS["TARGET"]]
-    assert (row[sorted(http1.VISIBLE)] == NUMBERS["TARGET"]).all()
-    assert NUMBERS["TARGET"] not in np.delete(row, sorted(http1.VISIBLE))
+    assert (row[sorted(http1.IN_TARGET)] == NUMBERS["TARGET"]).all()
+    assert set(range(256)) - http1.IN_TARGET == set(b" \r\n")
+    assert NUMBERS["TARGET"] not in np.delete(row, sorted(http1.IN_TARGET))
 
 
 @pytest.mark.parametrize("state", http1.WORDS)

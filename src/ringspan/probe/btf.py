@@ -18,6 +18,7 @@ BTF_FILE = Path("/sys/kernel/btf/vmlinux")
 STRUCTS = [
     "sock",
     "tcp_sock",
+    "inet_connection_sock",
     "unix_sock",
     "unix_address",
     "socket",

@@ -27,7 +27,7 @@ from ringspan.protocols import http1
 # The tail-called ones in the order of `enum program` in bpf/maps.h; the rest with their tracepoints. A connection must
 # not be seen to move bytes before its closing can be seen, hence the order.
 TAIL_CALLED = ["on_lay_out", "on_follow", "on_settle", "on_close", "on_connection_state", "on_connect", "on_forget_own",
-               "on_close_files", "on_forget_unix"]  # fmt: skip
+               "on_close_files", "on_forget"]  # fmt: skip
 ATTACHED = {
     "tcp_destroy_sock": "on_destroy",
     "sched_process_exit": "on_process_exit",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import secrets
 from dataclasses import asdict, dataclass, field
 
 ARCHITECTURES = {"x86_64": "RINGSPAN_X86_64", "aarch64": "RINGSPAN_ARM64"}
@@ -40,6 +41,7 @@ class ProbeSettings:
         flags = [
             f"-D{ARCHITECTURES.get(platform.machine(), 'RINGSPAN_UNKNOWN')}",
             f"-DOWN_TGID={self.own_tgid}",
+            f"-DUNIX_PAIR_SALT={secrets.randbits(63) | 1}ULL",
             f"-DRING_PAGES={self.ring_bytes // page_bytes}",
             f"-DBIRTH_PAGES={BIRTH_RING_BYTES // page_bytes}",
             f"-DCONNECTIONS_MAX={self.connections}",

@@ -21,7 +21,7 @@ HEX = frozenset(string.hexdigits.encode())
 TCHAR = frozenset(b"!#$%&'*+-.^_`|~" + string.ascii_letters.encode()) | DIGITS  # RFC 9110 section 5.6.2
 CR, LF, SP, HT, COMMA = (frozenset(c) for c in (b"\r", b"\n", b" ", b"\t", b","))
 BLANK = SP | HT
-VISIBLE = frozenset(range(0x21, 0x7F)) | frozenset(range(0x80, 256))
+IN_TARGET = ALL - SP - CR - LF  # RFC 3986 has no controls, but some servers answer them, and all read them
 
 # The header fields whose values are kept, and the states that stand for each value.
 KEPT_FIELDS = {
@@ -41,7 +41,7 @@ MARKED = [
 # Where a word may come that is taken whole, if it does (any other spelling is walked): the word, and where it leads.
 WORDS = {"VERSION": ("HTTP/1.1", "MINOR_1"), "RESPONSE_START": ("HTTP/1.1", "RESPONSE_MINOR"),
          "LINE": ("Content-", "LINE_CONTENT-")}  # fmt: skip
-LEAPING = ["VERSION", "RESPONSE_START", "LINE", "TARGET"]  # TARGET: to the next byte that is not VISIBLE
+LEAPING = ["VERSION", "RESPONSE_START", "LINE", "TARGET"]  # TARGET: to the next blank or control character
 SKIPPING = [*KEPT_FIELDS.values(), "JUNK", "SIZE_EXTENSION", "TRAILER_JUNK"]
 EVENTS = [
     "EVENT_REJECT",  # not HTTP/1, or broken
@@ -100,19 +100,22 @@ def _request_line(a: Automaton) -> None:
     a.on("REQUEST_START_CR", (ALL, "EVENT_REJECT"), (LF, "REQUEST_START"))
     for state in ("METHOD_FIRST", "METHOD"):
         a.on(state, (ALL, "EVENT_REJECT"), (TCHAR, "METHOD"), (SP, "TARGET_START"))
-    a.on("TARGET_START", (ALL, "EVENT_REJECT"), (VISIBLE, "TARGET_FIRST"))
+    # More than one blank around a target is wrong, but understood by many (RFC 9112 section 3).
+    a.on("TARGET_START", (ALL, "EVENT_REJECT"), (IN_TARGET, "TARGET_FIRST"), (SP, "TARGET_START"))
     for state in ("TARGET_FIRST", "TARGET"):
-        a.on(state, (ALL, "EVENT_REJECT"), (VISIBLE, "TARGET"), (SP, "VERSION"))
+        a.on(state, (ALL, "EVENT_REJECT"), (IN_TARGET, "TARGET"), (SP, "VERSION"))
     # A (wrong) target with blanks, that the server answers 400, is kept up to the first, and
-    # named as cut: only the version ends it.
-    a.on("TARGET_REST", (ALL, "EVENT_REJECT"), (VISIBLE, "TARGET_REST"), (SP, "VERSION"))
+    # named as cut: only the version ends it. (If it is a path: prose that ends in a version is none.)
+    a.on("TARGET_REST", (ALL, "EVENT_REJECT"), (IN_TARGET, "TARGET_REST"), (SP, "VERSION"))
     a.inherit("VERSION", "TARGET_REST")
     a.word("VERSION", "HTTP/1.", "VERSION_DOT", "TARGET_REST", fold=False)
     a.inherit("VERSION_DOT", "TARGET_REST")
     a.on("VERSION_DOT", (DIGITS, "MINOR_1"), (frozenset(b"0"), "MINOR_0"))
     for state in ("MINOR_0", "MINOR_1"):
         a.inherit(state, "TARGET_REST")
-        a.on(state, (CR, "VERSION_CR"), (LF, "LINE"))
+        a.on(state, (CR, "VERSION_CR"), (LF, "LINE"), (SP, "VERSION_BLANK"))
+    a.inherit("VERSION_BLANK", "VERSION")
+    a.on("VERSION_BLANK", (CR, "VERSION_CR"), (LF, "LINE"), (SP, "VERSION_BLANK"))
     a.on("VERSION_CR", (ALL, "EVENT_REJECT"), (LF, "LINE"))
 
 
