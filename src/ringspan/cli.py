@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
+for _number in (signal.SIGINT, signal.SIGTERM):  # before all imports: a start that is interrupted has nothing to flush
+    signal.signal(_number, lambda *_: os._exit(0))
+
 import argparse
 import logging
-import os
 import sys
 from dataclasses import replace
 from pathlib import Path

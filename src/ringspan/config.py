@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-import fnmatch
+import re
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import yaml
 
 from ringspan.errors import UsageError
 
+URL = re.compile(r"https?://\S+", re.IGNORECASE)
 LIST_MAX = 1024  # as many as the kernel's tables of them hold
 CHOICES = {
     "show": ("table", "lines", "json", "none"),
@@ -74,6 +75,12 @@ def _number(key: str, value: Any, where: str) -> Any:
     return kind(value)
 
 
+def _text(key: str, value: Any, where: str) -> str:
+    if isinstance(value, (dict, list)) or value is None:
+        raise UsageError(f"{where}: {key}: {value!r} is not a text")
+    return str(value)
+
+
 def _checked(key: str, value: Any, where: str) -> Any:
     if key in CHOICES and value is not None and value not in CHOICES[key]:
         raise UsageError(f"{where}: {key}: {value!r} is not one of {', '.join(CHOICES[key])}")
@@ -81,14 +88,14 @@ def _checked(key: str, value: Any, where: str) -> Any:
         values = [] if value is None else value if isinstance(value, list) else [value]
         if len(values) > LIST_MAX:
             raise UsageError(f"{where}: {key}: {len(values)} of them, {LIST_MAX} is the most")
-        return [str(v) if key == "exe" else _number(key, v, where) for v in values]
+        return [_text(key, v, where) if key == "exe" else _number(key, v, where) for v in values]
     if key in BOUNDS and value is not None:
         value = _number(key, value, where)
     if key in SWITCHES and value is not None and not isinstance(value, bool):
         raise UsageError(f"{where}: {key}: {value!r} is not true or false")
     if key == "ring_bytes" and value & (value - 1):
         raise UsageError(f"{where}: ring_bytes: {value} is not a power of two")
-    if key == "otlp" and value is not None and not fnmatch.fnmatch(str(value), "http*://?*"):
+    if key == "otlp" and value is not None and not (isinstance(value, str) and URL.match(value)):
         raise UsageError(f"{where}: otlp: {value!r} is not a URL", "for example http://127.0.0.1:4317")
     return value
 
@@ -99,7 +106,7 @@ def read_file(path: Path) -> dict[str, Any]:
         values = yaml.safe_load(path.read_text()) or {}
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}") from error
-    except (yaml.YAMLError, ValueError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UsageError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
         raise UsageError(f"{path}: not a mapping of settings")

@@ -22,7 +22,7 @@ TALLIES_MAX = 4 * ENDPOINTS_MAX
 OVERFLOW = "(other)"
 OVERFLOW_SLOT = 0
 DURATIONS = Exponential(-20, 16, scale=2)  # from 1 us to 18 hours; a quantile is right within 19 %
-REMEMBERED_S = 5.0
+WAITING_MAX = 1 << 16
 
 
 def printable(text: str) -> str:
@@ -52,26 +52,28 @@ class Line:
 
 
 class Ends:
-    """Tells the second end of an exchange that both a client and a server of this host have reported."""
+    """Tells the second end of an exchange that both a client and a server of this host have reported.
+
+    Remembered are the latest first ends that have not met their second; for how long depends on the traffic alone.
+    """
 
     def __init__(self) -> None:
-        self._recent: dict[int, list[tuple[float, Batch]]] = {CLIENT: [], SERVER: []}
+        self._waiting: dict[int, int] = {}
 
-    def first_reports(self, batch: Batch, now: float) -> np.ndarray[Any, np.dtype[np.bool_]]:
-        """Return which records are the first to report their exchange: ports and first byte's sequence number tell."""
-        keys = _join_keys(batch)
+    def first_reports(self, batch: Batch) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        """Return which records are the first to report their exchange; of both ends in one batch, the server's."""
         first = np.ones(len(batch), bool)
+        keys, roles = _join_keys(batch).tolist(), batch["role"].tolist()
         joinable = (batch["kind"] != CONNECT_FAILURE) & (batch["tcp_seq"] != 0)
-        client, server = joinable & (batch["role"] == CLIENT), joinable & (batch["role"] == SERVER)
-        for mine, theirs, role in ((client, server, SERVER), (server, client, CLIENT)):
-            if mine.any():
-                earlier = [known for _, known in self._recent[role]]
-                if role == SERVER:  # both in one batch: the server's report counts
-                    earlier.append(keys[theirs])
-                first[mine] = ~np.isin(keys[mine], np.concatenate(earlier)) if earlier else True
-        for role, which in ((CLIENT, client), (SERVER, server)):
-            kept = [(when, known) for when, known in self._recent[role] if now - when < REMEMBERED_S]
-            self._recent[role] = [*kept, (now, keys[which])] if which.any() else kept
+        servers = batch["role"] == SERVER
+        for i in [*np.flatnonzero(joinable & servers).tolist(), *np.flatnonzero(joinable & ~servers).tolist()]:
+            if self._waiting.get(keys[i], roles[i]) != roles[i]:
+                del self._waiting[keys[i]]
+                first[i] = False
+            else:
+                self._waiting[keys[i]] = roles[i]
+        for key in list(self._waiting)[: max(0, len(self._waiting) - WAITING_MAX)]:
+            del self._waiting[key]
         return first
 
 
@@ -95,10 +97,10 @@ class Counts:
         self._labels: dict[int, tuple[str, str]] = {}
         self._endpoints: set[str] = set()
 
-    def add(self, batch: Batch, now: float) -> None:
+    def add(self, batch: Batch) -> None:
         """Count a batch of records."""
         self.records += len(batch)
-        batch = batch[self._ends.first_reports(batch, now)]
+        batch = batch[self._ends.first_reports(batch)]
         if not len(batch):
             return
         columns = [

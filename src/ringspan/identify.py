@@ -11,11 +11,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ringspan import command_line
+from ringspan.cgroups import Cgroups
 from ringspan.model import Identity
 
-UNIT = re.compile(r"/([^/]+)\.service(?:/|$)")
+UNIT = re.compile(r"/([^/]+)\.service(?:/|$)", re.MULTILINE)
 NOT_A_SERVICE = re.compile(r"user@\d+|session-|init\.scope")
-INTERPRETER = re.compile(r"(python|perl|ruby|node|nodejs|php|bash|sh|dash|deno|bun)[\d.]*$")
 RECHECK_S = 1.0
 CACHE_MAX = 8192
 TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
@@ -37,6 +38,7 @@ class Birth(NamedTuple):
     arguments: bytes
     environment: bytes
     filename: str
+    cgroup: int
 
 
 def _read(root: Path) -> Process:
@@ -66,49 +68,9 @@ def _from_unit(process: Process) -> str | None:
     return next((unit for unit in reversed(units) if not NOT_A_SERVICE.search(unit)), None)
 
 
-def _from_command_line(process: Process) -> str | None:
-    """The script or module an interpreter runs, or a Java program's jar or main class."""
-    words = process.arguments.decode(errors="replace").rstrip("\0").split("\0")
-    program = Path(words[0]).name
-    if program == "java":
-        return _java_name(words[1:])
-    if not INTERPRETER.match(program):
-        return None
-    for i, word in enumerate(words[1:], start=1):
-        if word == "-m" and i + 1 < len(words):
-            return words[i + 1]
-        if word in ("-c", "-e"):
-            return None
-        if not word.startswith("-"):
-            return Path(word).stem if "." in Path(word).name else Path(word).name
-    return None
-
-
-def _java_name(words: list[str]) -> str | None:
-    takes_value = {
-        "-cp",
-        "-classpath",
-        "--class-path",
-        "-p",
-        "--module-path",
-        "--add-opens",
-        "--add-exports",
-        "--add-modules",
-    }
-    following = iter(words)
-    for word in following:
-        if word == "-jar":
-            return Path(next(following, "java")).stem
-        if word in takes_value:
-            next(following, None)
-        elif not word.startswith("-"):
-            return word.rsplit(".", 1)[-1].rsplit("/", 1)[-1]
-    return None
-
-
 def identity_of(process: Process) -> Identity:
     """Name a process by the first source that knows."""
-    sources = (_from_environment, _from_unit, _from_command_line)
+    sources = (_from_environment, _from_unit, lambda one: command_line.name(one.arguments))
     name = next(filter(None, (source(process) for source in sources)), None)
     return Identity(name or Path(process.executable).name, process.executable or None)
 
@@ -132,6 +94,7 @@ class Identifier:
 
     def __init__(self, proc: Path = Path("/proc")) -> None:
         self._proc = proc
+        self._cgroups = Cgroups()
         self._known: OrderedDict[int, Known] = OrderedDict()
         self._born: OrderedDict[tuple[int, int], Birth] = OrderedDict()
 
@@ -144,7 +107,7 @@ class Identifier:
             arguments = birth["arguments"][: int(birth["arguments_bytes"])]
             key = int(birth["tgid"]), int(birth["process_start_ns"])
             filename = birth["filename"].partition(b"\0")[0].decode(errors="replace")
-            self._born[key] = Birth(arguments, telling, filename)
+            self._born[key] = Birth(arguments, telling, filename, int(birth["cgroup"]))
             self._born.move_to_end(key)
         while len(self._born) > CACHE_MAX:
             self._born.popitem(last=False)
@@ -177,9 +140,25 @@ class Identifier:
         return Known(row.process_start_ns, arguments, now, identity)
 
     def _as_born(self, row: Any) -> Identity:
-        """Name a process that is gone by what exec left of it; failing that (it was only forked), by its thread."""
+        """Name a process that is gone by what exec left of it; if it was only forked, it is its parent."""
         birth = self._born.get((row.tgid, row.process_start_ns))
-        if not birth:
-            return Identity(row.comm.decode(errors="backslashreplace"))
-        executable = os.path.realpath(birth.filename) if birth.filename.startswith("/") else birth.filename
-        return identity_of(Process(birth.arguments, birth.environment, "", executable))
+        if birth:
+            executable = os.path.realpath(birth.filename) if birth.filename.startswith("/") else birth.filename
+            return identity_of(
+                Process(birth.arguments, birth.environment, self._cgroups.path(birth.cgroup), executable)
+            )
+        known = self._known.get(row.parent_tgid)
+        if known and known.start_ns == row.parent_start_ns:
+            return known.identity
+        return self._parent(row) or Identity(row.comm.decode(errors="backslashreplace"))
+
+    def _parent(self, row: Any) -> Identity | None:
+        """Name a row's parent, if that one was executing the same (by its thread's name) and still lives."""
+        root = self._proc / str(row.parent_tgid)
+        try:
+            if not row.parent_start_ns or _start_ticks(root) != row.parent_start_ns // TICK_NS:
+                return None
+            same = (root / "comm").read_bytes().rstrip(b"\n") == row.comm
+            return identity_of(_read(root)) if same else None
+        except (OSError, IndexError, ValueError):
+            return None

@@ -24,8 +24,9 @@ def query(text: str) -> str:
 
 def url(text: str) -> str:
     """Replace userinfo and the values of secret-looking query keys of an absolute URL or a request target."""
+    text, hash_mark, fragment = text.partition("#")
     before, mark, after = text.partition("?")
-    return f"{userinfo(before)}{mark}{query(after)}"
+    return f"{userinfo(before)}{mark}{query(after)}{hash_mark}{query(fragment)}"
 
 
 def userinfo(text: str) -> str:

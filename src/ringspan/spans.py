@@ -30,6 +30,7 @@ AF_UNIX = 1
 DEFAULT_METHODS = "GET,HEAD,POST,PUT,DELETE,CONNECT,OPTIONS,TRACE,PATCH"
 KNOWN_METHODS = set(os.environ.get("OTEL_INSTRUMENTATION_HTTP_KNOWN_METHODS", DEFAULT_METHODS).upper().split(","))
 TRUNCATED = contract.names("TRUNCATED_")
+HTTP_PORT = 80  # of Unix sockets, which have none: the scheme's (RFC 9110 section 4.2.1)
 FACTS_MAX = 4096
 TARGET_CUT = contract.number("TRUNCATED_TARGET")
 ATTRIBUTE_OF_TEXT = {
@@ -178,9 +179,7 @@ def _add_server(out: dict[str, Any], row: Any, parts: target.Target) -> None:
     if not host and row.family != AF_UNIX:
         host = target.address(row.family, row.local_address if server else row.remote_address)
     out[server_attributes.SERVER_ADDRESS] = host or target.unix_path(row.unix_path)
-    out[server_attributes.SERVER_PORT] = (
-        port or own_port or 80
-    )  # a Unix socket has none: the scheme's (RFC 9110 section 4.2.1)
+    out[server_attributes.SERVER_PORT] = port or own_port or HTTP_PORT
 
 
 def _add_peer(out: dict[str, Any], row: Any) -> None:
@@ -202,6 +201,7 @@ def _connect_attributes(row: Any) -> dict[str, Any]:
     if row.family == AF_UNIX:
         path = target.unix_path(row.unix_path)
         out[server_attributes.SERVER_ADDRESS] = out[network_attributes.NETWORK_PEER_ADDRESS] = path
+        out[server_attributes.SERVER_PORT] = HTTP_PORT
         out[network_attributes.NETWORK_TRANSPORT] = "unix"
         return out
     peer = target.address(row.family, row.remote_address)

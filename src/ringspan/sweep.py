@@ -10,6 +10,7 @@ import numpy as np
 
 from ringspan import contract
 from ringspan.probe import maps
+from ringspan.probe.session import CONFIRMED
 
 if TYPE_CHECKING:
     from ringspan.probe.session import Probe
@@ -28,7 +29,7 @@ class Sweeper:
     def __init__(self, probe: Probe, proc: Path = Path("/proc")) -> None:
         self._probe = probe
         self._proc = proc
-        self._sockets: dict[int, set[str]] = {}
+        self._sockets: dict[int, set[str] | None] = {}
         self._next_connections = time.monotonic() + CONNECTIONS_EVERY_S
         self.swept = 0
 
@@ -39,7 +40,7 @@ class Sweeper:
         found = []
         for key in maps.keys(fd, KEY_BYTES):
             value = maps.lookup(fd, key, size + 8)
-            record = np.frombuffer(value, contract.RECORD, 1) if value and value[size] else None
+            record = np.frombuffer(value, contract.RECORD, 1) if value and value[size] == CONFIRMED else None
             if record is None or not self._is_orphan(record[0]) or not maps.delete(fd, key):
                 continue
             found.append(self._ended(record.copy()))
@@ -63,16 +64,18 @@ class Sweeper:
                 maps.delete(fd, key)
 
     def _exists(self, netns: int, inode: int) -> bool:
+        """Whether a socket exists, as far as can be seen: of a namespace that no process shows, all do."""
         if netns not in self._sockets:
             self._sockets[netns] = self._unix_sockets(netns)
-        return str(inode) in self._sockets[netns]
+        there = self._sockets[netns]
+        return there is None or str(inode) in there
 
     def _is_orphan(self, record: Any) -> bool:
         if record["family"] != AF_UNIX or time.monotonic_ns() - int(record["start_ktime_ns"]) < SETTLED_NS:
             return False
         return not self._exists(int(record["netns"]), int(record["socket_inode"]))
 
-    def _unix_sockets(self, netns: int) -> set[str]:
+    def _unix_sockets(self, netns: int) -> set[str] | None:
         """List the Unix sockets of a network namespace by inode number, through any process that lives there."""
         for process in self._proc.iterdir():
             try:
@@ -81,7 +84,7 @@ class Sweeper:
                     return {line.split()[6] for line in lines[1:] if len(line.split()) > 6}
             except OSError:  # it has just ended
                 continue
-        return set()
+        return None
 
     @staticmethod
     def _ended(record: np.ndarray[Any, np.dtype[Any]]) -> np.ndarray[Any, np.dtype[Any]]:

@@ -143,7 +143,7 @@ class Tracer:
             return
         if self._executables:
             batch = self._judged(batch)
-        self._counts.add(batch, now)
+        self._counts.add(batch)
         spans = None
         if self._settings.show == "json":
             spans = [self._spans.span(row) for row in rows(batch)]

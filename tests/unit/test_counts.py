@@ -18,8 +18,7 @@ def test_most_used_first() -> None:
     counts.add(
         batch(
             *[{"target": b"/a", "endpoint_hash": 1, "status": 404}] * 12, *[{"target": b"/b", "endpoint_hash": 2}] * 3
-        ),
-        0,
+        )
     )
     assert printed(counts) == ["Endpoint: /a, Status Code: 404, Count: 12", "Endpoint: /b, Status Code: 200, Count: 3"]
 
@@ -29,14 +28,14 @@ def test_an_exchange_seen_from_both_ends_counts_once() -> None:
         counts = Counts()
         ends = [{"tcp_seq": 5}, {"tcp_seq": 5, **CLIENT}]
         for group in [ends] if together else [[end] for end in ends]:
-            counts.add(batch(*group), 0)
+            counts.add(batch(*group))
         assert printed(counts) == ["Endpoint: /, Status Code: 200, Count: 1"]
         assert counts.records == 2
 
 
 def test_two_requests_of_one_connection_are_two() -> None:
     counts = Counts()
-    counts.add(batch({"tcp_seq": 5}, {"tcp_seq": 50}), 0)
+    counts.add(batch({"tcp_seq": 5}, {"tcp_seq": 50}))
     assert printed(counts) == ["Endpoint: /, Status Code: 200, Count: 2"]
 
 
@@ -44,7 +43,7 @@ def test_failed_connects_stand_by_their_reason() -> None:
     kind = {"kind": contract.number("RECORD_CONNECT_FAILURE"), "status": 0, **CLIENT}
     counts = Counts()
     timeout, by_errno = contract.number("FAILURE_TIMEOUT"), contract.number("FAILURE_ERRNO")
-    counts.add(batch(*[{**kind, "failure": timeout}] * 3, {**kind, "failure": by_errno, "error_number": 113}), 0)
+    counts.add(batch(*[{**kind, "failure": timeout}] * 3, {**kind, "failure": by_errno, "error_number": 113}))
     assert printed(counts) == [
         "Endpoint: timeout, Status Code: 0, Count: 3",
         "Endpoint: unreachable, Status Code: 0, Count: 1",
@@ -54,7 +53,7 @@ def test_failed_connects_stand_by_their_reason() -> None:
 def test_endpoints_are_bounded() -> None:
     counts = Counts()
     for start in range(0, ENDPOINTS_MAX + 500, 500):
-        counts.add(batch(*({"target": b"/%d" % i, "endpoint_hash": i + 1} for i in range(start, start + 500))), 0)
+        counts.add(batch(*({"target": b"/%d" % i, "endpoint_hash": i + 1} for i in range(start, start + 500))))
     assert len(counts) == ENDPOINTS_MAX + 1
     assert dict(counts.totals())[Key(OVERFLOW, "GET", 200, "tester")] == 500
 
@@ -62,7 +61,7 @@ def test_endpoints_are_bounded() -> None:
 def test_quantiles_are_within_a_bucket() -> None:
     counts = Counts()
     counts.add(
-        batch(*({"start_ktime_ns": 0, "end_ktime_ns": i * 1_000_000, "endpoint_hash": 1} for i in range(1, 101))), 0
+        batch(*({"start_ktime_ns": 0, "end_ktime_ns": i * 1_000_000, "endpoint_hash": 1} for i in range(1, 101)))
     )
     (line,) = counts.top(5, "count")
     assert 0.050 <= line.p50 <= 0.060
@@ -78,8 +77,7 @@ def test_lines_come_in_the_order_asked_for() -> None:
             *[slow] * 2,
             *[{"target": b"/bad", "endpoint_hash": 2, "status": 500}] * 3,
             *[{"target": b"/hot", "endpoint_hash": 3}] * 9,
-        ),
-        0,
+        )
     )
     first = {order: counts.top(1, order)[0].key.endpoint for order in ("count", "errors", "latency", "name")}
     assert first == {"count": "/hot", "errors": "/bad", "latency": "/slow", "name": "/bad"}
@@ -88,6 +86,6 @@ def test_lines_come_in_the_order_asked_for() -> None:
 def test_failed_connects_are_summed_by_reason() -> None:
     kind = {"kind": contract.number("RECORD_CONNECT_FAILURE"), "status": 0, **CLIENT, "failure": 1, "error_number": 111}
     counts = Counts()
-    counts.add(batch(kind, kind, {}), 0)
-    counts.add(batch(kind), 0)
+    counts.add(batch(kind, kind, {}))
+    counts.add(batch(kind))
     assert counts.failed_connects == {"refused": 3}

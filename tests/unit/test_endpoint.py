@@ -106,3 +106,23 @@ def test_signals_can_be_turned_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_TRACES_EXPORTER", "zipkin")
     with pytest.raises(UsageError, match="OTEL_TRACES_EXPORTER"):
         endpoint.wanted("traces", "http://c:4317")
+
+
+@pytest.mark.parametrize(
+    ("protocol", "url"),
+    [
+        ("grpc", "http://localhost:notaport"), ("grpc", "httpx://a:1"), ("grpc", "http://"),
+        ("http/protobuf", "notaurl"), ("http/protobuf", "localhost:4318"), ("http/protobuf", "ftp://a"),
+    ],
+)  # fmt: skip
+def test_what_is_no_url_is_an_error(monkeypatch: pytest.MonkeyPatch, protocol: str, url: str) -> None:
+    set_all(monkeypatch, {"ENDPOINT": url})
+    with pytest.raises(UsageError, match="OTEL_EXPORTER_OTLP_ENDPOINT"):
+        endpoint.resolve("traces", None, protocol)
+
+
+@pytest.mark.parametrize(
+    "url", ["collector:4317", "unix:///run/otel.sock", "dns:///collector:4317", "http://[::1]:4317"]
+)
+def test_names_that_grpc_understands(url: str) -> None:
+    assert endpoint.resolve("traces", url, "grpc").url == url

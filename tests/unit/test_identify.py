@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from ringspan import contract
+from ringspan.cgroups import Cgroups
 from ringspan.identify import CACHE_MAX, Identifier
 
 from .rows import row
@@ -41,6 +42,17 @@ def process(proc: Path, cmdline: str, environ: str = "", cgroup: str = "0::/\n",
         ("java -Xmx1g -cp a:b com.example.Main arg", "", "0::/\n", "Main"),
         ("java -jar /opt/shop-1.2.jar", "", "0::/\n", "shop-1.2"),
         ("node /srv/web/index.js", "", "0::/\n", "index"),
+        ("node -r ./pre.js app.js", "", "0::/\n", "app"),
+        ("node --import ./pre.mjs --inspect app.js", "", "0::/\n", "app"),
+        ("python3 -W ignore -X dev job.py", "", "0::/\n", "job"),
+        ("python3 -E job.py -c x", "", "0::/\n", "job"),
+        ("bash -e /opt/run.sh", "", "0::/\n", "run"),
+        ("bash -c curl", "", "0::/\n", "app"),
+        ("java C.java", "", "0::/\n", "C"),
+        ("java -m com.example/com.example.Main", "", "0::/\n", "Main"),
+        ("java --add-opens a/b=c -Dx=y com.example.Shop", "", "0::/\n", "Shop"),
+        ("deno run --allow-net server.ts", "", "0::/\n", "server"),
+        ("app", "", "4:memory:/\n1:name=systemd:/system.slice/nginx.service\n0::/\n", "nginx"),
     ],
 )
 def test_the_first_source_that_knows_wins(tmp_path: Path, cmdline: str, environ: str, cgroup: str, want: str) -> None:
@@ -69,6 +81,31 @@ def test_a_process_that_is_gone_is_named_by_what_exec_left(tmp_path: Path) -> No
     assert identify(row(process_start_ns=START_NS)).service_name == "shop"
     identify.born(birth(b"python3\0/srv/job.py\0", filename=b"/usr/bin/python3"))
     assert identify(row(process_start_ns=START_NS)).service_name == "job"
+
+
+def test_a_process_that_is_gone_has_its_units_name(tmp_path: Path) -> None:
+    unit = tmp_path / "cgroup/system.slice/shop.service"
+    unit.mkdir(parents=True)
+    (tmp_path / "cgroup/cgroup.controllers").write_text("cpu\n")
+    born = birth(b"curl\0")
+    born[0]["cgroup"] = unit.stat().st_ino
+    identify = Identifier(tmp_path)
+    identify._cgroups = Cgroups((tmp_path / "cgroup",))
+    identify.born(born)
+    assert identify(row(process_start_ns=START_NS)).service_name == "shop"
+
+
+def test_a_forked_process_that_is_gone_has_its_parents_name(tmp_path: Path) -> None:
+    process(tmp_path, "tester", "OTEL_SERVICE_NAME=shop\0")
+    (tmp_path / "77/comm").write_text("tester\n")
+    child = {"tgid": 78, "process_start_ns": START_NS + 10**9, "parent_tgid": 77, "parent_start_ns": START_NS}
+    assert Identifier(tmp_path)(row(**child)).service_name == "shop"
+    for other in ({"parent_start_ns": START_NS - 10**9}, {"comm": b"another"}):
+        assert Identifier(tmp_path)(row(**{**child, **other})).service_name == other.get("comm", b"tester").decode()
+    identify = Identifier(tmp_path)
+    identify(row(process_start_ns=START_NS))
+    (tmp_path / "77/stat").unlink()
+    assert identify(row(**child)).service_name == "shop"
 
 
 def test_what_exec_left_of_another_process_in_the_buffer_is_not_read(tmp_path: Path) -> None:

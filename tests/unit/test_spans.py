@@ -168,3 +168,8 @@ def test_addresses() -> None:
     assert target.address(10, bytes(15) + b"\x01") == "::1"
     assert target.address(2, b"\x0a") == "10.0.0.0"
     assert target.unix_path(b"\0abc") == "@abc"
+
+
+def test_secrets_in_a_fragment_are_redacted() -> None:
+    assert redact.url("http://a/x?b=1#access_token=zz") == "http://a/x?b=1#access_token=REDACTED"
+    assert redact.url("http://a/x#access_token=zz&b=2") == "http://a/x#access_token=REDACTED&b=2"

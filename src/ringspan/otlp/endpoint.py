@@ -72,6 +72,17 @@ def _url(signal: Signal, otlp: str | None, protocol: str) -> str:
     return f"{base}/v1/{signal}"
 
 
+def _check(url: str, protocol: str, where: str) -> None:
+    """Refuse what cannot be sent to: over gRPC also host:port and unix:path are names (gRPC naming)."""
+    try:
+        parts = urlsplit(url if "://" in url or protocol != "grpc" else f"http://{url.removeprefix('dns:')}")
+        good = bool(parts.scheme in ("http", "https") and parts.hostname) and parts.port != 0
+    except ValueError:
+        good = False
+    if not good and not (protocol == "grpc" and url.startswith(("unix:", "dns:", "ipv4:", "ipv6:"))):
+        raise UsageError(f"{where}: {url!r} is not a URL that spans can be sent to", f"such as {DEFAULTS[protocol]}")
+
+
 def _timeout(signal: Signal) -> float:
     where, value = variable(signal, "TIMEOUT")
     try:
@@ -101,9 +112,7 @@ def resolve(signal: Signal, otlp: str | None = None, protocol: str | None = None
     """Read a signal's destination from flags (which win) and variables; raises UsageError that names the variable."""
     chosen = protocol or _one_of(signal, "PROTOCOL", PROTOCOLS, "grpc")
     url = _url(signal, otlp, chosen)
-    parts = urlsplit(url)
-    if chosen != "grpc" and (parts.scheme not in ("http", "https") or not parts.hostname):
-        raise UsageError(f"{url!r} is not a URL that OTLP over HTTP can be sent to", "such as http://127.0.0.1:4318")
+    _check(url, chosen, "--otlp" if otlp else variable(signal, "ENDPOINT")[0])
     headers = parse_env_headers(variable(signal, "HEADERS")[1] or "", liberal=True)
     return Endpoint(
         protocol=chosen,

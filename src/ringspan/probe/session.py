@@ -13,6 +13,8 @@ from ringspan import contract
 from ringspan.errors import CannotTrace
 from ringspan.probe import maps
 
+CONFIRMED = 1  # enum confirmation in bpf/state.h
+
 
 @dataclass
 class Probe:
@@ -43,7 +45,9 @@ class Probe:
         """Return the records of exchanges that have begun, are confirmed as HTTP, and have not ended."""
         fd, record = self.maps["exchanges"], contract.RECORD.itemsize
         values = (maps.lookup(fd, key, record + 8) for key in maps.keys(fd, 16))
-        return np.frombuffer(b"".join(value[:record] for value in values if value and value[record]), contract.RECORD)
+        return np.frombuffer(
+            b"".join(value[:record] for value in values if value and value[record] == CONFIRMED), contract.RECORD
+        )
 
     def detach(self) -> None:
         """Stop capture; what is in the ring and the maps can still be read."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from functools import cache
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from ringspan import resource
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ringspan.model import Identity, Span
 
 
-@cache
+@lru_cache(maxsize=4096)
 def _resource(identity: Identity) -> dict[str, str]:
     return resource.attributes(identity)
 

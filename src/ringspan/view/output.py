@@ -27,10 +27,10 @@ class Output:
 
     def put(self, text: str, rows: int) -> None:
         """Queue text that holds so many rows; raises what writing has raised (BrokenPipeError, OSError)."""
+        self.rows += rows
         if self.error:
             raise self.error
         with self._changed:
-            self.rows += rows
             if self._bytes + len(text) > QUEUE_BYTES:
                 self.dropped += rows
                 return
