@@ -73,6 +73,9 @@ static __always_inline void enter_send(u64 number, const u64 *arguments, u32 fd,
 	c = connection_for_caller(&s);
 	if (!c || c->off)
 		return;
+	if (c->fresh)
+		note_unanswered(s.sk, c);
+	c->fresh = 0;
 	call.sleeps = sleeps();
 	call.sk = (u64)s.sk;
 	call.identity = c->head.identity;
@@ -141,6 +144,9 @@ static __always_inline bool exit_receive(u64 number, const u64 *arguments, u32 f
 	c = s.inode ? connection_for_caller(&s) : connection_noted(&s);
 	if (!c || c->off || (!result && !is_at_end(s.sk)))
 		return false;
+	if (c->fresh && result > 0)
+		note_unserved(s.sk, c, result);
+	c->fresh = 0;
 	w = begin_work((u64)s.sk, INGRESS, now);
 	if (!w)
 		return false;

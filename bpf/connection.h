@@ -87,18 +87,39 @@ static __always_inline bool is_own_peer(const struct connection *c)
 	return own_endpoints.lookup(&e) != 0;
 }
 
-/* Picked up in mid-stream while something that was sent is not answered: what is sent next could
- * get that answer. */
-static __always_inline void note_unanswered(struct sock *sk, struct connection *c)
+/* Picked up in mid-stream: wait for the peer to move first. */
+static __always_inline void wait_for_peer(struct connection *c, u8 direction)
 {
+	c->desync_ns = bpf_ktime_get_ns();
+	c->directions[direction & 1].last_ns = c->desync_ns;
+}
+
+/* Picked up at a send, while something that was sent before is not answered: what is sent now could
+ * get that answer. */
+static __always_inline void note_unanswered(struct sock *from, struct connection *c)
+{
+	struct tcp_sock *sk = (void *)from;
+	u64 bytes_sent = 0, bytes_received = 0;
 	u32 sent = 0, received = 0;
 
-	READ(sent, ((struct tcp_sock *)sk)->lsndtime);
+	READ(sent, sk->lsndtime);
 	READ(received, ((struct inet_connection_sock *)sk)->icsk_ack.lrcvtime);
-	if ((s32)(sent - received) > 0) {
-		c->desync_ns = bpf_ktime_get_ns();
-		c->directions[EGRESS].last_ns = c->desync_ns;
-	}
+	READ(bytes_sent, sk->bytes_sent);
+	READ(bytes_received, sk->bytes_received);
+	if ((s32)(sent - received) > 0 || (bytes_sent && !bytes_received))
+		wait_for_peer(c, EGRESS);
+}
+
+/* ... at a receive, while something that was received before is not answered. */
+static __always_inline void note_unserved(struct sock *from, struct connection *c, u64 moved)
+{
+	struct tcp_sock *sk = (void *)from;
+	u64 bytes_sent = 0, bytes_received = 0;
+
+	READ(bytes_sent, sk->bytes_sent);
+	READ(bytes_received, sk->bytes_received);
+	if (!bytes_sent && bytes_received > moved)
+		wait_for_peer(c, INGRESS);
 }
 
 /* With --port, a connection in mid-stream tells by its ports which side this is. */
@@ -150,8 +171,7 @@ static __always_inline struct connection *connection_open(const struct stream *s
 		c->unix_pair = unix_pair(s->sk);
 	} else {
 		read_addresses(s->sk, c->head.family, c->local_address, c->remote_address);
-		if (!born)
-			note_unanswered(s->sk, c);
+		c->fresh = !born;
 	}
 	c->directions[INGRESS].state =
 		role == ROLE_CLIENT ? STATE_RESPONSE_START : STATE_REQUEST_START;

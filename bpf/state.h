@@ -96,8 +96,9 @@ struct connection {
 	u16 local_port;
 	u16 remote_port;
 	u8 role;
-	u8 off;	 /* not HTTP, or no longer, or filtered: look no more */
-	u8 born; /* seen from its first byte */
+	u8 off;	  /* not HTTP, or no longer, or filtered: look no more */
+	u8 fresh; /* just picked up in mid-stream */
+	u8 born;  /* seen from its first byte */
 	u8 peer_gone;
 	u8 pipelined;
 	u8 broken; /* a call could not be followed: lose sync before the next */
