@@ -102,6 +102,7 @@ class Tracer:
                 time.sleep(min(LOOK_S, max(0.0, end - now)))
                 now = time.monotonic()
                 self._drain(now)
+                self._output.check()
                 if now >= next_sweep:
                     self._clock.refresh()
                     self._take(self._sweeper.sweep(), now)

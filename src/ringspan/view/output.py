@@ -28,8 +28,7 @@ class Output:
     def put(self, text: str, rows: int) -> None:
         """Queue text that holds so many rows; raises what writing has raised (BrokenPipeError, OSError)."""
         self.rows += rows
-        if self.error:
-            raise self.error
+        self.check()
         with self._changed:
             if self._bytes + len(text) > QUEUE_BYTES:
                 self.dropped += rows
@@ -37,6 +36,11 @@ class Output:
             self._queue.append((text, rows))
             self._bytes += len(text)
             self._changed.notify()
+
+    def check(self) -> None:
+        """Raise what writing has raised (BrokenPipeError, OSError)."""
+        if self.error:
+            raise self.error
 
     def close(self, deadline_s: float) -> None:
         """Write what is queued for at most deadline_s; what is left is dropped, and counted."""
