@@ -235,7 +235,7 @@ static __always_inline bool may_resume(struct connection *c, struct direction *d
 
 	if (!c->desync_ns)
 		return !still_doubtful(c);
-	if (other < own)
+	if (other < own && own > c->desync_ns)
 		c->pipelined = 1; /* more has passed unseen than the peer has answered */
 	if (now < c->desync_ns || other < own || other < c->desync_ns)
 		return false;
