@@ -16,7 +16,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 SOURCES = HERE / "src"
-STEP_SECONDS = 900
+STEP_SECONDS = 2400  # Jaeger takes 11 minutes of a processor, and there may be one
 SHOWN_LINES = 15
 # Where toolchains are often installed without being on the PATH of a service or of sudo.
 EXTRA_PATH = ("/usr/local/go/bin", "~/.cargo/bin", "/usr/sbin", "/usr/bin")
@@ -68,6 +68,31 @@ RECIPES: dict[str, Recipe] = {
         "vegeta",
     ),
     "otelcol": Recipe("go", "src/otelcol", ("{tool} build -buildvcs=false -trimpath -o {out}/otelcol .",), "otelcol"),
+    # Without service discovery, which is most of its code; its Web UI is not part of the module, its API is.
+    "prometheus": Recipe(
+        "go",
+        "src/prometheus",
+        (
+            (
+                "{tool} build -buildvcs=false -trimpath -p 2 -tags remove_all_sd -o {out}/prometheus "
+                "github.com/prometheus/prometheus/cmd/prometheus"
+            ),
+        ),
+        "prometheus",
+    ),
+    "jaeger": Recipe(
+        "go",
+        "src/jaeger",
+        ("{tool} build -buildvcs=false -trimpath -p 2 -o {out}/jaeger github.com/jaegertracing/jaeger/cmd/jaeger",),
+        "jaeger",
+    ),
+    # What `docker compose config` is made of, for machines without Docker.
+    "compose": Recipe(
+        "go",
+        "src/compose",
+        ("{tool} build -buildvcs=false -trimpath -p 2 -o {out}/compose github.com/compose-spec/compose-go/v2/cmd",),
+        "compose",
+    ),
     "java": Recipe("javac", "src/java", ("{tool} -d {out} {src}/Server.java {src}/Client.java",)),
     "jetty": Recipe(
         "mvn",
@@ -106,6 +131,9 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "wrk": ("wrk",),
     "vegeta": ("vegeta",),
     "otelcol": ("otelcol",),
+    "prometheus": ("prometheus",),
+    "jaeger": ("jaeger",),
+    "compose": ("compose",),
 }
 
 _failed: dict[str, PeerUnavailable] = {}
