@@ -27,6 +27,7 @@ service:
   telemetry: {{metrics: {{level: none}}}}
   pipelines:
     traces: {{receivers: [otlp], exporters: [file]}}
+    metrics: {{receivers: [otlp], exporters: [file]}}
 """
 
 
@@ -44,6 +45,19 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+@dataclass(frozen=True)
+class Point:
+    """One data point of a metric, and whose it is."""
+
+    name: str
+    unit: str
+    kind: str  # as OTLP names the data: histogram, exponentialHistogram, sum, gauge
+    temporality: int
+    attributes: dict[str, Any]
+    resource: dict[str, Any]
+    value: dict[str, Any]  # the point itself
 
 
 @dataclass
@@ -64,9 +78,27 @@ class Collector:
             time.sleep(0.1)
         return found
 
-    def _read(self) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    def metrics(self, *, every: bool = False) -> list[Point]:
+        """The points that arrived: of each series the last, or every one."""
+        points = [
+            Point(metric["name"], metric.get("unit", ""), kind, data.get("aggregationTemporality", 0),
+                  attributes(point), attributes(group["resource"]), point)
+            for group in self._groups("resourceMetrics")
+            for scope in group["scopeMetrics"]
+            for metric in scope["metrics"]
+            for kind, data in metric.items()
+            if isinstance(data, dict)
+            for point in data["dataPoints"]
+        ]  # fmt: skip
+        last = {(p.name, *sorted(p.attributes.items()), *sorted(p.resource.items())): p for p in points}
+        return points if every else list(last.values())
+
+    def _groups(self, kind: str) -> list[dict[str, Any]]:
         lines = self.out.read_text().splitlines() if self.out.exists() else []
-        groups = [group for line in lines for group in json.loads(line)["resourceSpans"]]
+        return [group for line in lines for group in json.loads(line).get(kind, [])]
+
+    def _read(self) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+        groups = self._groups("resourceSpans")
         return [(span, attributes(g["resource"])) for g in groups for s in g["scopeSpans"] for span in s["spans"]]
 
 
@@ -83,9 +115,9 @@ def attributes(holder: dict[str, Any]) -> dict[str, Any]:
 
 
 @contextmanager
-def collector(folder: Path) -> Iterator[Collector]:
+def collector(folder: Path, grpc: int = 0, http: int = 0) -> Iterator[Collector]:
     program = binary()
-    running = Collector(free_port(), free_port(), folder / "spans.jsonl")
+    running = Collector(grpc or free_port(), http or free_port(), folder / "spans.jsonl")
     config = folder / "collector.yaml"
     config.write_text(CONFIG.format(grpc=running.grpc, http=running.http, out=running.out))
     process = subprocess.Popen([program, "--config", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

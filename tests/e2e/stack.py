@@ -102,18 +102,22 @@ def running(words: list[str], ready: str, folder: Path, **environment: str) -> I
 @dataclass(frozen=True)
 class Jaeger:
     otlp: str
+    otlp_http: str
     api: str
 
 
 @contextmanager
 def jaeger(folder: Path) -> Iterator[Jaeger]:
-    otlp, api, grpc, health = (f"127.0.0.1:{free_port()}" for _ in range(4))
+    otlp, http, api, grpc, health = (f"127.0.0.1:{free_port()}" for _ in range(5))
     words = [program("jaeger"), *command("jaeger", config=str(CONFIG / "jaeger.yaml"))]
-    variables = {"JAEGER_OTLP_GRPC": otlp, "JAEGER_QUERY_HTTP": api, "JAEGER_QUERY_GRPC": grpc, "JAEGER_HEALTH": health}
+    variables = {
+        "JAEGER_OTLP_GRPC": otlp, "JAEGER_OTLP_HTTP": http, "JAEGER_QUERY_HTTP": api, "JAEGER_QUERY_GRPC": grpc,
+        "JAEGER_HEALTH": health,
+    }  # fmt: skip
     with running(
         words, f"http://{health}/status", folder, **compose()["services"]["jaeger"]["environment"], **variables
     ):
-        yield Jaeger(otlp, f"http://{api}/api")
+        yield Jaeger(otlp, http, f"http://{api}/api")
 
 
 @dataclass(frozen=True)
