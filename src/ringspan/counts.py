@@ -89,6 +89,7 @@ class Counts:
 
     def __init__(self) -> None:
         self.records = 0
+        self.counted = 0  # of these, without the second ends
         self.failed_connects: Counter[str] = Counter()
         self._slots: Slots[Key] = Slots(TALLIES_MAX + 1, 1, 0.0)
         self._durations = Histograms(DURATIONS, TALLIES_MAX + 1)
@@ -101,6 +102,7 @@ class Counts:
         """Count a batch of records."""
         self.records += len(batch)
         batch = batch[self._ends.first_reports(batch)]
+        self.counted += len(batch)
         if not len(batch):
             return
         columns = [

@@ -171,7 +171,7 @@ class Tracer:
         if self._settings.show == "lines":
             self._output.put(lines.text(self._counts), 0)
         elif self._table:
-            self._rates.read(now, self._counts.records)
+            self._rates.read(now, self._counts.counted)
             self._table.show(self._snapshot)
 
     def _snapshot(self, room: int, order: str) -> Snapshot:

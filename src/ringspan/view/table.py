@@ -93,6 +93,7 @@ def render(snapshot: Snapshot) -> Group:
         table.add_row(*(Text(cell) for cell in cells), style=style_of(line))
     left = snapshot.total - len(snapshot.lines)
     foot = f"by {snapshot.order}" + (f", {left:,} more" if left > 0 else "")
+    foot += "; sort by c count, e errors, l latency, n name"
     return Group(*head, table, Text(foot, style="dim", no_wrap=True, overflow="ellipsis"))
 
 
