@@ -10,6 +10,7 @@
 #include "maps.h"
 #include "http1.h"
 #include "pair.h"
+#include "resync.h"
 #include "settle.h"
 #include "stream.h"
 #include "connection.h"

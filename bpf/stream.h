@@ -251,30 +251,6 @@ static __always_inline void go_on(struct work *w, struct connection *c)
 	}
 }
 
-/* At the start of a call in a direction that is out of sync: may a message begin here? */
-static __always_inline bool take_up(struct connection *c, struct direction *d, bool is_request,
-				    u64 now)
-{
-	if (is_request ? !may_resume(c, d, now) : !outstanding(c))
-		return false;
-	begin_message(d, is_request ? STATE_REQUEST_START : STATE_RESPONSE_START);
-	return true;
-}
-
-/* Out of sync, bytes that a request line may begin with are one only once it is whole: if the other
- * side moves first, they were none. */
-static __always_inline void withdraw_guess(struct connection *c, u8 direction)
-{
-	struct direction *d = requests(c);
-
-	if ((c->born && !c->desync_ns) || outstanding(c) != 1 || d->counted || !d->first_ns ||
-	    d == &c->directions[direction & 1])
-		return;
-	withdraw_request(c, d);
-	begin_message(d, STATE_REQUEST_START);
-	d->phase = PHASE_SEEK;
-}
-
 enum step {
 	STEP_OVER = 0, /* the span has been dealt with, or needs no further look */
 	STEP_AGAIN,

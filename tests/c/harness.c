@@ -4,6 +4,7 @@
 
 #include "http1.h"
 #include "pair.h"
+#include "resync.h"
 #include "settle.h"
 #include "stream.h"
 

@@ -38,25 +38,14 @@ class Instrument(NamedTuple):
     description: str
 
 
+SIDES = (exchanges.SERVER, exchanges.CLIENT)
 HISTOGRAMS = {
-    (exchanges.SERVER, exchanges.DURATION): Instrument(
-        "http.server.request.duration", "s", "Duration of HTTP server requests."
-    ),
-    (exchanges.CLIENT, exchanges.DURATION): Instrument(
-        "http.client.request.duration", "s", "Duration of HTTP client requests."
-    ),
-    (exchanges.SERVER, exchanges.REQUEST_BYTES): Instrument(
-        "http.server.request.body.size", "By", "Size of HTTP server request bodies."
-    ),
-    (exchanges.SERVER, exchanges.RESPONSE_BYTES): Instrument(
-        "http.server.response.body.size", "By", "Size of HTTP server response bodies."
-    ),
-    (exchanges.CLIENT, exchanges.REQUEST_BYTES): Instrument(
-        "http.client.request.body.size", "By", "Size of HTTP client request bodies."
-    ),
-    (exchanges.CLIENT, exchanges.RESPONSE_BYTES): Instrument(
-        "http.client.response.body.size", "By", "Size of HTTP client response bodies."
-    ),
+    (side, exchanges.DURATION): Instrument(f"http.{side}.request.duration", "s", f"Duration of HTTP {side} requests.")
+    for side in SIDES
+} | {
+    (side, measure): Instrument(f"http.{side}.{what}.body.size", "By", f"Size of HTTP {side} {what} bodies.")
+    for side in SIDES
+    for measure, what in ((exchanges.REQUEST_BYTES, "request"), (exchanges.RESPONSE_BYTES, "response"))
 }
 FAILURES = Instrument("ringspan.connect.failures", "{connect}", "Connects that failed, by reason.")
 
