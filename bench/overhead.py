@@ -5,6 +5,9 @@ sudo .venv/bin/python bench/overhead.py [--seconds 6] [--rounds 3]
 wrk (16 connections kept open, 1 thread), server, ringspan and collector share one machine, and wrk goes as fast as it
 can: what a processor does for one of them, the others lack. Rounds interleave the variants, and a ratio is within its
 round, so that the machine's drift hits all alike. A run has a server, a collector and a second of warm-up of its own.
+
+CPU us/request is the time of wrk, server, ringspan and collector together: it tells more than requests/s does where
+something else is busy on the machine, which the last column says (the share of one processor).
 """
 
 from __future__ import annotations
@@ -14,14 +17,14 @@ import os
 import platform
 import re
 import signal
-import statistics
 import subprocess
 import sys
 import time
 import urllib.request
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -37,7 +40,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 CONNECTIONS, WARM_UP_S, SETTLE_S = 16, 1, 1.0
-HEAD = "| variant | requests/s | ratio to bare | sent | counted | spans arrived | lost | ringspan CPU | collector CPU |"
+BUSY, QUIET_WAIT_S = 0.1, 8  # of a processor, taken by others; how long to wait for less
+HEAD = "variant|requests/s|ratio to bare|CPU us/request|sent|counted|spans arrived|lost|ringspan|collector|others"
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,8 @@ class Run:
     sent: int
     ringspan_cpu: float
     collector_cpu: float
+    all_cpu: float
+    others_cpu: float
     ledger: str = ""
     spans: int = 0
     points: int = 0
@@ -84,6 +90,11 @@ class Run:
         """Return what a line of the ledger says, by name or reason."""
         found = re.search(rf"^ledger {line}: (.*)$", self.ledger, re.MULTILINE)
         return {name: int(count) for name, count in re.findall(pattern, found[1] if found else "")}
+
+    @property
+    def cpu_us(self) -> float:
+        """How much CPU a request took, of all that took part."""
+        return 1e6 * self.all_cpu / self.rate
 
     @property
     def counted(self) -> int:
@@ -132,8 +143,34 @@ def cpu(*pids: int | None) -> list[float]:
     return [cost.cpu_seconds(pid) if pid else 0.0 for pid in pids]
 
 
+def shared() -> tuple[float, float]:
+    """Return the CPU time so far of what this bench has started, and of all else, the kernel's own threads included."""
+    user, nice, system, _idle, _wait, irq, softirq, *_ = map(int, Path("/proc/stat").read_text().split()[1:11])
+    parents, used = {}, {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has ended meanwhile
+            fields = (entry / "stat").read_text(errors="replace").rpartition(")")[2].split()
+            # With that of children that have ended: wrk is one when its requests are counted.
+            parents[int(entry.name)], used[int(entry.name)] = int(fields[1]), sum(map(int, fields[11:15]))
+    ours = {os.getpid()}
+    while more := {pid for pid, parent in parents.items() if parent in ours} - ours:
+        ours |= more
+    mine, tick = sum(used[pid] for pid in ours), os.sysconf("SC_CLK_TCK")
+    return mine / tick, (user + nice + system + irq + softirq - mine) / tick
+
+
+def await_quiet() -> None:
+    """Wait for a second in which others do little, though not for long."""
+    for _ in range(QUIET_WAIT_S):
+        before = shared()[1]
+        time.sleep(1)
+        if shared()[1] - before < BUSY:
+            return
+
+
 def measure(served: serving.Served | None, variant: Variant, seconds: int) -> Run:
     """Run one variant once."""
+    await_quiet()
     with sink() as collector:
         with serving.start(served, collector.url if variant.instrumented else None) as port:
             url = f"http://127.0.0.1:{port}/api/users"
@@ -141,9 +178,9 @@ def measure(served: serving.Served | None, variant: Variant, seconds: int) -> Ru
                 with urllib.request.urlopen(url) as answer:  # anything but 200 raises, or has another body
                     assert b"Grace" in answer.read()
                 warm = load.wrk_run(url, CONNECTIONS, 1, WARM_UP_S)
-                before = cpu(tracer.pid, collector.pid)
+                before = [*cpu(tracer.pid, collector.pid), *shared()]
                 requests = load.wrk_run(url, CONNECTIONS, 1, seconds)
-                after = cpu(tracer.pid, collector.pid)
+                after = [*cpu(tracer.pid, collector.pid), *shared()]
                 time.sleep(SETTLE_S)
         shares = [(end - begin) / seconds for begin, end in zip(before, after, strict=True)]
         run = Run(requests / seconds, 1 + warm + requests, *shares, tracer.ledger)
@@ -154,7 +191,7 @@ def measure(served: serving.Served | None, variant: Variant, seconds: int) -> Ru
 def row(variant: Variant, runs: list[Run], bare: list[Run]) -> str:
     """Print the rounds of a variant as a row: medians, and sums of what was sent and what came of it."""
     ratios = [run.rate / other.rate for run, other in zip(runs, bare, strict=True)]
-    spread = f"{statistics.median(ratios):.3f} ({min(ratios):.3f}-{max(ratios):.3f})"
+    spread = f"{median(ratios):.3f} ({min(ratios):.3f}-{max(ratios):.3f})"
     sent, spans = sum(run.sent for run in runs), sum(run.spans for run in runs)
     reasons: dict[str, int] = {}
     for run in runs:
@@ -163,17 +200,18 @@ def row(variant: Variant, runs: list[Run], bare: list[Run]) -> str:
     lost = "; ".join(f"{reason} {count} ({count / sent:.2%})" for reason, count in reasons.items() if count) or "0"
     watched = variant.flags is not None or variant.instrumented
     counted = str(sum(run.counted for run in runs)) if variant.flags is not None else "-"
-    shares = [statistics.median(run.ringspan_cpu for run in runs), statistics.median(run.collector_cpu for run in runs)]
     cells = [
         variant.name,
-        f"{statistics.median(run.rate for run in runs):.0f}",
+        f"{median(run.rate for run in runs):.0f}",
         spread if variant is not BARE else "1",
+        f"{median(run.cpu_us for run in runs):.1f}",
         str(sent),
         counted,
         str(spans) if watched else "-",
         lost if watched else "-",
-        f"{shares[0]:.0%}" if variant.flags is not None else "-",
-        f"{shares[1]:.0%}" if watched else "-",
+        f"{median(run.ringspan_cpu for run in runs):.0%}" if variant.flags is not None else "-",
+        f"{median(run.collector_cpu for run in runs):.0%}" if watched else "-",
+        f"{median(run.others_cpu for run in runs):.0%}",
     ]
     return f"| {' | '.join(cells)} |"
 
@@ -185,6 +223,8 @@ def doubts(variant: Variant, run: Run) -> Iterator[str]:
         if acknowledged != run.spans:
             yield f"ringspan says {acknowledged} spans were acknowledged, the collector got {run.spans}"
         yield from re.findall(r"ledger not followed: (?!nothing).*|.*\(off by.*", run.ledger)
+    if run.others_cpu >= BUSY:
+        yield f"others took {run.others_cpu:.0%} of a processor"
     if (run.ledger or variant.instrumented) and not run.points:
         yield "no metrics arrived"
 
@@ -200,7 +240,8 @@ def compare(title: str, served: serving.Served | None, variants: list[Variant], 
             for doubt in doubts(variant, run):
                 print(f"round {number + 1}, {variant.name}: {doubt}", flush=True)
             print(f"round {number + 1}, {variant.name}: {run.rate:.0f} requests/s", file=sys.stderr, flush=True)
-    print(f"{HEAD}\n|{' --- |' * (HEAD.count('|') - 1)}")
+    names = HEAD.split("|")
+    print(f"| {' | '.join(names)} |\n|{' --- |' * len(names)}")
     for variant in variants:
         print(row(variant, runs[variant.name], runs[BARE.name]), flush=True)
 
