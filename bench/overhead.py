@@ -1,6 +1,6 @@
 """What ringspan takes from servers at full speed, beside what instrumentation inside of them takes.
 
-sudo .venv/bin/python bench/overhead.py [--seconds 6] [--rounds 3]
+sudo .venv/bin/python bench/overhead.py [--seconds 6] [--rounds 3] [--server nginx]
 
 wrk (16 connections kept open, 1 thread), server, ringspan and collector share one machine, and wrk goes as fast as it
 can: what a processor does for one of them, the others lack. Rounds interleave the variants, and a ratio is within its
@@ -40,7 +40,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 CONNECTIONS, WARM_UP_S, SETTLE_S = 16, 1, 1.0
-BUSY, QUIET_WAIT_S = 0.1, 8  # of a processor, taken by others; how long to wait for less
+# Of a processor: interrupts of a full-speed load alone are up to 0.2, and belong to nobody. How long to wait for less.
+BUSY, QUIET_WAIT_S = 0.25, 8
 HEAD = "variant|requests/s|ratio to bare|CPU us/request|sent|counted|spans arrived|lost|ringspan|collector|others"
 
 
@@ -70,6 +71,12 @@ ON_NGINX = [
     SAMPLED,
     Variant("ringspan, metrics only", (), {"OTEL_TRACES_EXPORTER": "none"}),
 ]
+ON_APPLICATIONS = [BARE, AGAIN, SAMPLED, INSIDE]
+SERVERS = {
+    "nginx": (None, ON_NGINX),
+    "python": (serving.PYTHON, ON_APPLICATIONS),
+    "node": (serving.NODE, ON_APPLICATIONS),
+}
 
 
 @dataclass
@@ -188,10 +195,16 @@ def measure(served: serving.Served | None, variant: Variant, seconds: int) -> Ru
     return run
 
 
+def spread(values: list[float], digits: int) -> str:
+    """Print the median and the extremes."""
+    middle, low, high = (f"{value:.{digits}f}" for value in (median(values), min(values), max(values)))
+    return f"{middle} ({low}-{high})"
+
+
 def row(variant: Variant, runs: list[Run], bare: list[Run]) -> str:
     """Print the rounds of a variant as a row: medians, and sums of what was sent and what came of it."""
     ratios = [run.rate / other.rate for run, other in zip(runs, bare, strict=True)]
-    spread = f"{median(ratios):.3f} ({min(ratios):.3f}-{max(ratios):.3f})"
+    prices = [run.cpu_us for run in runs]
     sent, spans = sum(run.sent for run in runs), sum(run.spans for run in runs)
     reasons: dict[str, int] = {}
     for run in runs:
@@ -203,8 +216,8 @@ def row(variant: Variant, runs: list[Run], bare: list[Run]) -> str:
     cells = [
         variant.name,
         f"{median(run.rate for run in runs):.0f}",
-        spread if variant is not BARE else "1",
-        f"{median(run.cpu_us for run in runs):.1f}",
+        spread(ratios, 2) if variant is not BARE else "1",
+        spread(prices, 1),
         str(sent),
         counted,
         str(spans) if watched else "-",
@@ -251,13 +264,14 @@ def main() -> None:
     arguments = argparse.ArgumentParser()
     arguments.add_argument("--seconds", type=int, default=6)
     arguments.add_argument("--rounds", type=int, default=3)
+    arguments.add_argument("--server", choices=SERVERS, action="append", help="only this one; may be repeated")
     given = arguments.parse_args()
     git = ["git", "rev-parse", "--short", "HEAD"]
     commit = subprocess.run(git, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
     print(f"machine {platform.machine()}, {os.cpu_count()} cpus, kernel {platform.release()}; commit {commit}")
     print(f"wrk, {CONNECTIONS} connections kept open; {given.rounds} rounds of {given.seconds} s, variants interleaved")
-    inside = [BARE, AGAIN, SAMPLED, INSIDE]
-    for served, variants in ((None, ON_NGINX), (serving.PYTHON, inside), (serving.NODE, inside)):
+    for name in given.server or SERVERS:
+        served, variants = SERVERS[name]
         title = served.name if served else "nginx, 2 workers"
         try:
             if served:
