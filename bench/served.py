@@ -48,8 +48,9 @@ class Served:
 
 def _python(installed: Path, port: int, instrumented: bool) -> list[str]:
     first = [str(installed / "bin/opentelemetry-instrument")] if instrumented else []
-    # gthread, because gunicorn's sync workers close after each response.
-    flags = "--worker-class gthread --workers 2 --threads 4 --keep-alive 60 --no-control-socket"
+    # gthread, because gunicorn's sync workers close after each response; with one thread, as several on one worker
+    # fight for its lock whenever that worker happens to get most of the connections, which takes most of the rate.
+    flags = "--worker-class gthread --workers 2 --threads 1 --keep-alive 60 --no-control-socket"
     place = ["--bind", f"127.0.0.1:{port}", "--pythonpath", str(SOURCES / "python")]
     return [*first, str(installed / "bin/gunicorn"), *flags.split(), *place, "app:app"]
 
