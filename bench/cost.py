@@ -31,11 +31,12 @@ CONNECTIONS = 16
 STATS = Path("/proc/sys/kernel/bpf_stats_enabled")
 
 
-def start(*args: str) -> tuple[subprocess.Popen[str], float]:
-    """Start a tracer; returns it and the seconds until it was ready."""
+def start(*args: str, env: dict[str, str] | None = None) -> tuple[subprocess.Popen[str], float]:
+    """Start a tracer, with variables beside its own; returns it and the seconds until it was ready."""
     begin = time.monotonic()
     command = [sys.executable, "-m", "ringspan.cli", "trace", *args]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    variables = os.environ | (env or {})
+    process = subprocess.Popen(command, env=variables, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     assert process.stderr
     for line in process.stderr:
         if line.startswith("ready"):
