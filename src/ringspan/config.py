@@ -36,7 +36,7 @@ class Settings:
     port: list[int] = field(default_factory=list)
     exe: list[str] = field(default_factory=list)
     duration: float | None = None
-    ring_bytes: int = 8 << 20
+    ring_bytes: int = 16 << 20
     connections: int = 16384
     exchanges: int = 8192
     spans_per_second: float = 2000.0

@@ -21,7 +21,7 @@ class ProbeSettings:
     ports: list[int] = field(default_factory=list)
     by_executable: bool = False
     executables: list[tuple[int, int, bool]] = field(default_factory=list)  # inode, device, wanted
-    ring_bytes: int = 8 << 20
+    ring_bytes: int = 16 << 20
     connections: int = 16384
     exchanges: int = 8192
     calls: int = 8192
