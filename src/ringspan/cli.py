@@ -9,6 +9,7 @@ for _number in (signal.SIGINT, signal.SIGTERM):  # before all imports: a start t
     signal.signal(_number, lambda *_: os._exit(0))
 
 import argparse
+import io
 import logging
 import sys
 from dataclasses import replace
@@ -92,6 +93,9 @@ def give_streams() -> None:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123
+        stream = getattr(sys, name)
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that cannot show a letter shows its number
+            stream.reconfigure(errors="backslashreplace")
 
 
 def main(argv: list[str] | None = None) -> NoReturn:

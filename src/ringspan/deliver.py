@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING
 
 from ringspan.ledger import SpanCounts
 from ringspan.otlp import encode
+from ringspan.otlp.send import Answer
 
 if TYPE_CHECKING:
     from ringspan.model import Identity, Span
-    from ringspan.otlp.send import Answer, Sender
+    from ringspan.otlp.send import Sender
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.2, 10.0
 RESOURCES_MAX = 4096
+BATCH_BYTES = 2 << 20  # receivers of gRPC take 4 MB in a message
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ class Delivery:
 
     def put(self, spans: list[Span]) -> None:
         """Queue spans; what the queue cannot hold is counted as failed."""
-        encoded = [(self._resource(span.identity), encode.encode(span)) for span in spans]
+        encoded = list(filter(None, map(self._encoded, spans)))
         dropped = 0
         with self._lock:
             for one in encoded:
@@ -65,6 +67,8 @@ class Delivery:
                 self._bytes += size
             if dropped:
                 self._counts.fail("queue full", dropped)
+            if len(encoded) < len(spans):
+                self._counts.fail("cannot be encoded", len(spans) - len(encoded))
         if len(self._queue) >= self._limits.batch_spans:
             self._wake.set()
 
@@ -89,6 +93,13 @@ class Delivery:
             self._sending = 0
             self._closed = True
 
+    def _encoded(self, span: Span) -> tuple[bytes, bytes] | None:
+        """Encode one span; what cannot be must not end the run."""
+        try:
+            return self._resource(span.identity), encode.encode(span)
+        except (ValueError, TypeError, OverflowError):
+            return None
+
     def _resource(self, identity: Identity) -> bytes:
         known = self._resources.get(identity)
         if known is None:
@@ -108,8 +119,12 @@ class Delivery:
 
     def _take(self) -> list[tuple[bytes, bytes]]:
         with self._lock:
-            batch = [self._queue.popleft() for _ in range(min(self._limits.batch_spans, len(self._queue)))]
-            self._bytes -= sum(len(span) for _, span in batch)
+            batch: list[tuple[bytes, bytes]] = []
+            size = 0
+            while self._queue and len(batch) < self._limits.batch_spans and size < BATCH_BYTES:
+                batch.append(self._queue.popleft())
+                size += len(batch[-1][1])
+            self._bytes -= size
             self._sending = len(batch)
         return batch
 
@@ -119,14 +134,20 @@ class Delivery:
         last = time.monotonic() + self._limits.retry_s
         wait = FIRST_WAIT_S
         while True:
-            answer = self._sender.send(body, self._limits.timeout_s)
-            pause = answer.wait_s if answer.wait_s is not None else wait * random.uniform(0.5, 1.0)  # noqa: S311
+            answer = self._send(body)
+            pause = max(answer.wait_s or 0.0, wait * random.uniform(0.5, 1.0))  # noqa: S311
             over = self._ending.is_set() or time.monotonic() + pause > last
             if answer.taken or not answer.again or over:
                 break
             wait = min(wait * 2, LONGEST_WAIT_S)
             self._ending.wait(pause)
         self._settle(len(batch), answer)
+
+    def _send(self, body: bytes) -> Answer:
+        try:
+            return self._sender.send(body, self._limits.timeout_s)
+        except Exception as error:  # noqa: BLE001 - whatever a receiver answers, this thread goes on
+            return Answer(taken=False, reason=type(error).__name__)
 
     def _settle(self, count: int, answer: Answer) -> None:
         with self._lock:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from ringspan.probe import maps
@@ -69,5 +70,6 @@ class Executables:
             return False if len(names) == len(self._globs) and len(comm) < COMM_BYTES else None
         wanted = self.wants(path.removesuffix(" (deleted)"))
         key = status.st_ino.to_bytes(8, "little") + kernel_device(status.st_dev).to_bytes(8, "little")
-        maps.update(fd, key, bytes([wanted]))
+        with suppress(OSError):  # the kernel's table is full: its records are judged here each time
+            maps.update(fd, key, bytes([wanted]))
         return wanted

@@ -8,6 +8,7 @@ import time
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import unquote
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from ringspan.model import Identity
 
 UNIT = re.compile(r"/([^/]+)\.service(?:/|$)", re.MULTILINE)
 NOT_A_SERVICE = re.compile(r"user@\d+|session-|init\.scope")
+NAME_MAX, PATH_MAX = 255, 4096  # they go out with every metric
 RECHECK_S = 1.0
 CACHE_MAX = 8192
 TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
@@ -43,7 +45,8 @@ class Birth(NamedTuple):
 
 def _read(root: Path) -> Process:
     """Read /proc/PID; raises OSError if the process is gone."""
-    executable = os.readlink(root / "exe").removesuffix(" (deleted)")  # noqa: PTH115
+    raw = os.readlink(os.fsencode(root / "exe")).removesuffix(b" (deleted)")  # noqa: PTH115
+    executable = raw.decode(errors="backslashreplace")
     texts = {}
     for name in ("cmdline", "environ", "cgroup"):
         try:
@@ -60,7 +63,8 @@ def _from_environment(process: Process) -> str | None:
     if environment.get("OTEL_SERVICE_NAME"):
         return environment["OTEL_SERVICE_NAME"]
     pairs = (pair.partition("=") for pair in environment.get("OTEL_RESOURCE_ATTRIBUTES", "").split(","))
-    return next((value.strip() for key, _, value in pairs if key.strip() == "service.name" and value.strip()), None)
+    names = (unquote(value.strip()) for key, _, value in pairs if key.strip() == "service.name")
+    return next(filter(None, names), None)
 
 
 def _from_unit(process: Process) -> str | None:
@@ -72,7 +76,8 @@ def identity_of(process: Process) -> Identity:
     """Name a process by the first source that knows."""
     sources = (_from_environment, _from_unit, lambda one: command_line.name(one.arguments))
     name = next(filter(None, (source(process) for source in sources)), None)
-    return Identity(name or Path(process.executable).name, process.executable or None)
+    name = name or Path(process.executable).name
+    return Identity(name[:NAME_MAX], process.executable[:PATH_MAX] or None)
 
 
 def _start_ticks(root: Path) -> int:

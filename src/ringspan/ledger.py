@@ -127,6 +127,12 @@ def metric_account(recorded: int, counted: int) -> Account:
     return Account("metrics", "recorded", recorded, {"counted": counted})
 
 
+def report_account(made: int, arrived: int, failed: int, superseded: int) -> Account:
+    """Reports of metrics: made = arrived + failed + superseded (by a later one, while waiting) + on their way."""
+    parts = {"arrived": arrived, "on their way": made - arrived - failed - superseded}
+    return Account("reports", "made", made, parts | {"failed": failed, "superseded": superseded})
+
+
 def row_account(recorded: int, written: int, dropped: int) -> Account:
     """Recorded = written + lost, of the rows of JSON."""
     return Account("rows", "recorded", recorded, {"written": written, "lost (output not read)": dropped})

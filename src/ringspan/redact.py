@@ -11,7 +11,7 @@ SECRET_KEY = re.compile(
     r"|bearer|^(?:sig|auth|authorization|sid|otp|pin|pass|pw|key|code)$",
     re.IGNORECASE,
 )
-USERINFO = re.compile(r"([a-z][a-z0-9+.-]*(?:://|%3a%2f%2f))[^/?#\s]*(?:@|%40)", re.IGNORECASE)
+USERINFO = re.compile(r"(://|%3a%2f%2f)[^/?#\s]*(?:@|%40)", re.IGNORECASE)  # begins at what is rare: linear
 SEPARATORS = re.compile(r"([&;])")
 NESTED = re.compile(r"(?:^|[?&;#])([^=?&;#]+)=[^&;#]")
 

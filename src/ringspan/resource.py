@@ -21,7 +21,8 @@ MACHINE_ID = Path("/etc/machine-id")
 @cache
 def _given() -> dict[str, str]:
     """OTEL_RESOURCE_ATTRIBUTES of ringspan itself: true of all it reports, so of its host."""
-    pairs = (pair.partition("=") for pair in os.environ.get("OTEL_RESOURCE_ATTRIBUTES", "").split(","))
+    given = os.environb.get(b"OTEL_RESOURCE_ATTRIBUTES", b"").decode(errors="backslashreplace")
+    pairs = (pair.partition("=") for pair in given.split(","))
     return {key.strip(): unquote(value.strip()) for key, equals, value in pairs if equals and key.strip()}
 
 
@@ -50,7 +51,11 @@ def attributes(identity: Identity) -> dict[str, str]:
 
 def own_attributes() -> dict[str, str]:
     """Return the resource of ringspan itself, named by its own OTEL_SERVICE_NAME if there is one."""
-    name = os.environ.get("OTEL_SERVICE_NAME") or _given().get("service.name") or "ringspan"
+    name = (
+        os.environb.get(b"OTEL_SERVICE_NAME", b"").decode(errors="backslashreplace")
+        or _given().get("service.name")
+        or "ringspan"
+    )
     out = {"host.name": os.uname().nodename, "os.type": "linux"} | _given()
     instance = str(uuid.uuid5(NAMESPACE, f"{_host()}|ringspan|{os.getpid()}"))
     return out | {"service.name": name, "service.instance.id": instance, "service.version": __version__}

@@ -18,7 +18,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 SERVER = contract.number("ROLE_SERVER")
 NAMES = ("always_on", "always_off", "traceidratio")
 DEFAULT = "parentbased_always_on"
-BURST_S = 5.0  # so much of the budget may be saved up
+BURST_S, BURST_MIN = 5.0, 10.0  # so much of the budget may be saved up, in seconds, in spans at least
 ERRORS_ONLY, SLOW_ONLY = 0.05, 0.2  # of the burst: kept back for errors, for errors and slow requests
 SLOW_RATIO = 4.0  # slow: so many times the mean of its like
 
@@ -41,7 +41,7 @@ def rule_from_environment() -> Rule:
         raise UsageError(f"OTEL_TRACES_SAMPLER: {name!r} is not one of {known}")
     if kind != "traceidratio":
         return Rule(float(kind == "always_on"), parent_based)
-    argument = os.environ.get("OTEL_TRACES_SAMPLER_ARG", "1.0")
+    argument = os.environ.get("OTEL_TRACES_SAMPLER_ARG") or "1.0"
     try:
         ratio = float(argument)
     except ValueError:
@@ -69,7 +69,7 @@ class Sampler:
     def __init__(self, rule: Rule, spans_per_second: float) -> None:
         self._rule = rule
         self._rate = spans_per_second
-        self._tokens = self._burst = spans_per_second * BURST_S
+        self._tokens = self._burst = max(BURST_MIN, spans_per_second * BURST_S)
         self._last = 0.0
         self.unsampled = {"sampler": 0, "budget": 0}
 

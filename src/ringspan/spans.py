@@ -28,10 +28,14 @@ CONNECT_FAILURE = contract.number("RECORD_CONNECT_FAILURE")
 SERVER = contract.number("ROLE_SERVER")
 AF_UNIX = 1
 DEFAULT_METHODS = "GET,HEAD,POST,PUT,DELETE,CONNECT,OPTIONS,TRACE,PATCH"
-KNOWN_METHODS = set(os.environ.get("OTEL_INSTRUMENTATION_HTTP_KNOWN_METHODS", DEFAULT_METHODS).upper().split(","))
+KNOWN_METHODS = {
+    method.strip()
+    for method in (os.environ.get("OTEL_INSTRUMENTATION_HTTP_KNOWN_METHODS") or DEFAULT_METHODS).upper().split(",")
+}
 TRUNCATED = contract.names("TRUNCATED_")
 HTTP_PORT = 80  # of Unix sockets, which have none: the scheme's (RFC 9110 section 4.2.1)
 FACTS_MAX = 4096
+STATE_CUT = contract.number("TRUNCATED_TRACESTATE")
 TARGET_CUT = contract.number("TRUNCATED_TARGET")
 ATTRIBUTE_OF_TEXT = {
     "host": server_attributes.SERVER_ADDRESS,
@@ -66,7 +70,7 @@ class SpanMaker:
             trace_id=parent.trace_id if parent else row.trace_id_high << 64 | row.trace_id_low,
             span_id=row.span_id,
             parent_span_id=parent.span_id if parent else None,
-            trace_state=text(row.tracestate) if parent else "",
+            trace_state=_state(row) if parent and row.tracestate else "",
             start_unix_ns=self._clock.unix_ns(row.start_ktime_ns),
             duration_ns=max(0, row.end_ktime_ns - row.start_ktime_ns),
             first_byte_ns=row.first_byte_ktime_ns - row.start_ktime_ns if row.first_byte_ktime_ns else None,
@@ -85,6 +89,10 @@ class SpanMaker:
                 del self._facts[next(iter(self._facts))]
             self._facts[key] = facts
         return facts
+
+
+def _state(row: Any) -> str:
+    return trace_context.state(text(row.tracestate), cut=bool(row.truncated & STATE_CUT))
 
 
 def _alike(row: Any) -> tuple[Any, ...]:

@@ -37,15 +37,15 @@ TIDY_S = 1.0
 INTERVAL_MS = 60_000  # OTEL_METRIC_EXPORT_INTERVAL's default
 
 
-def _number(name: str, default: float) -> float:
-    """Read a variable that is a number above 0; raises UsageError."""
+def _number(name: str, default: float, least: float = 1) -> float:
+    """Read a variable that is a number, no less than `least`; raises UsageError."""
     value = os.environ.get(name, "").strip()
     try:
         number = float(value) if value else default
     except ValueError:
         number = -1.0
-    if not 0 < number < float("inf"):
-        raise UsageError(f"{name}: {value!r} is not a number above 0")
+    if not least <= number < float("inf"):
+        raise UsageError(f"{name}: {value!r} is not a number from {least:g} on")
     return number
 
 
@@ -86,7 +86,7 @@ def prepare(settings: Settings) -> Way | None:
             queue_spans=int(_number("OTEL_BSP_MAX_QUEUE_SIZE", settings.queue_spans)),
             queue_bytes=settings.queue_bytes,
             batch_spans=int(_number("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 512)),
-            linger_s=_number("OTEL_BSP_SCHEDULE_DELAY", 200) / 1000,
+            linger_s=max(0.01, _number("OTEL_BSP_SCHEDULE_DELAY", 200, 0) / 1000),
             timeout_s=traces.timeout_s if traces else 10.0,
             retry_s=settings.retry_s,
         ),
@@ -140,6 +140,9 @@ class Telemetry:
     def accounts(self, recorded: int) -> list[Account]:
         """Return the accounts of metrics and spans."""
         out = [ledger.metric_account(recorded, self._metrics.counted)]
+        if self._reporter:
+            sent = self._reporter
+            out.append(ledger.report_account(sent.made, sent.arrived, sent.failed, sent.superseded))
         if self._delivery:
             counts = self._delivery.counts()
             counts.unsampled = dict(self._way.sampler.unsampled)
@@ -149,11 +152,17 @@ class Telemetry:
     def tick(self, now: float, state: Callable[[], State]) -> None:
         """Do what is due: tidy up, export metrics."""
         if now >= self._next_tidy:
-            self._metrics.tidy(now)
+            self._metrics.tidy(now, self._unreported_s(now))
             self._next_tidy = now + TIDY_S
         if self._reporter and now >= self._next_report and self._reporter.idle:
             self._reporter.offer(self._report(state()))
             self._next_report = now + self._way.interval_s
+
+    def _unreported_s(self, now: float) -> float:
+        """The (monotonic) time from which on nothing has been reported: series used since must be kept."""
+        if not self._reporter:
+            return now
+        return now - (time.time_ns() - self._reporter.arrived_unix_ns) / 1e9
 
     def close(self, deadline_s: float, state: Callable[[], State]) -> None:
         """Send what there is for at most deadline_s."""

@@ -82,6 +82,7 @@ class Tracer:
         self._identify = Identifier()
         self._spans = SpanMaker(self._clock, self._identify)
         self._counts = Counts()
+        self._taken = 0
         self._sweeper = Sweeper(probe)
         self._filtered = {"exchanges": 0, "connects": 0}
         self._unknown = {"exchanges": 0, "connects": 0}
@@ -144,7 +145,9 @@ class Tracer:
             return
         if self._executables:
             batch = self._judged(batch)
-        self._counts.add(batch)
+        self._taken += len(batch)
+        if self._settings.show in ("table", "lines"):
+            self._counts.add(batch)
         spans = None
         if self._settings.show == "json":
             spans = [self._spans.span(row) for row in rows(batch)]
@@ -202,7 +205,7 @@ class Tracer:
         if self._telemetry:
             accounts += self._telemetry.accounts(recorded)
         else:
-            accounts.append(ledger.metric_account(recorded, self._counts.records))
+            accounts.append(ledger.metric_account(recorded, self._taken))
         return ledger.Ledger(accounts, kernel | {"missed_runs": self._probe.missed_runs()})
 
     def _state(self) -> State:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import socket
+import threading
 import time
 import zlib
 from collections.abc import Callable
@@ -191,3 +193,75 @@ def test_compression_and_headers(monkeypatch: pytest.MonkeyPatch, name: str, unp
         headers, body = there.requests[0]
     assert (headers["content-encoding"], headers["api-key"], headers["x"]) == (name, "s3cret", "a b")
     assert len(ExportTraceServiceRequest.FromString(unpack(body)).resource_spans[0].scope_spans[0].spans) == 3
+
+
+@pytest.mark.parametrize("value", ["\xb2", "0", "-5", "soon", "Mon, 01 Jan 99999999999 00:00:00 GMT"])
+def test_an_odd_retry_after_is_no_hot_loop_and_no_end(value: str) -> None:
+    with receiver(lambda n: Reply(429, {"Retry-After": value}) if n < 3 else Reply()) as there:
+        running = delivery(there.url)
+        running.put(spans(1))
+        time.sleep(0.25)
+        assert len(there.requests) <= 3
+        assert settled(running, lambda c: c.acknowledged == 1).acknowledged == 1
+
+
+def test_a_partial_success_below_zero_counts_as_none() -> None:
+    with receiver(lambda _n: rejecting(-5)) as there:
+        running = delivery(there.url)
+        running.put(spans(3))
+        running.close(2)
+    assert running.counts() == SpanCounts({}, 0, 0, 3, {})
+
+
+def test_a_sender_that_breaks_costs_its_batch_alone() -> None:
+    class Broken:
+        calls = 0
+
+        def send(self, _body: bytes, _timeout_s: float) -> send.Answer:
+            self.calls += 1
+            if self.calls == 1:
+                raise KeyError("x")
+            return send.Answer(taken=True)
+
+        def cancel(self) -> None:
+            pass
+
+    running = Delivery(Broken(), Limits(linger_s=0.01, batch_spans=5))
+    running.put(spans(10))
+    running.close(2)
+    assert running.counts() == SpanCounts({}, 0, 0, 5, {"KeyError": 5})
+
+
+def test_batches_stay_below_what_receivers_take() -> None:
+    maker = SpanMaker(Clock(), lambda _row: Identity("svc"))
+    large = [maker.span(row(span_id=i + 1, target=b"/%d" % i + b"x" * 600)) for i in range(8000)]
+    with receiver(lambda _n: Reply()) as there:
+        running = delivery(there.url, batch_spans=8192)
+        running.put(large)
+        running.close(5)
+        assert max(len(body) for _, body in there.requests) < 4 << 20
+    assert running.counts().acknowledged == 8000
+
+
+def test_an_answer_that_drips_is_not_waited_for() -> None:
+    with socket.socket() as dripping:
+        dripping.bind(("127.0.0.1", 0))
+        dripping.listen()
+
+        def drip() -> None:
+            connection, _ = dripping.accept()
+            connection.recv(65536)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
+            with contextlib.suppress(OSError):
+                for _ in range(100):
+                    connection.sendall(b"x" * 1024)
+                    time.sleep(0.1)
+
+        threading.Thread(target=drip, daemon=True).start()
+        sender = send.sender(
+            endpoint.resolve("traces", f"http://127.0.0.1:{dripping.getsockname()[1]}", "http/protobuf")
+        )
+        began = time.monotonic()
+        answer = sender.send(b"", 0.5)
+        assert time.monotonic() - began < 1.5
+    assert (answer.taken, answer.again, answer.reason) == (False, True, "timeout")

@@ -9,6 +9,7 @@ from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExport
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as Http
 
 from ringspan.errors import UsageError
+from ringspan.metrics import report
 from ringspan.otlp import endpoint
 
 PREFIX = "OTEL_EXPORTER_OTLP_"
@@ -70,7 +71,7 @@ def test_the_flag_is_a_base_for_both_signals(otlp: str, signal: endpoint.Signal,
 
 def test_a_signals_own_variable_wins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     ca = tmp_path / "ca.pem"
-    ca.write_text("x")
+    ca.write_text("-----BEGIN CERTIFICATE-----\n")
     set_all(
         monkeypatch,
         {
@@ -126,3 +127,41 @@ def test_what_is_no_url_is_an_error(monkeypatch: pytest.MonkeyPatch, protocol: s
 )
 def test_names_that_grpc_understands(url: str) -> None:
     assert endpoint.resolve("traces", url, "grpc").url == url
+
+
+@pytest.mark.parametrize("value", ["api-key=%E2%82%AC", "b%20d=1"])
+def test_headers_that_cannot_be_sent_are_errors(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    set_all(monkeypatch, {"HEADERS": value})
+    with pytest.raises(UsageError, match="OTEL_EXPORTER_OTLP_HEADERS"):
+        endpoint.resolve("traces", "http://c:4317", "grpc")
+
+
+def test_a_client_certificate_needs_its_key(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    certificate = tmp_path / "c.pem"
+    certificate.write_text("-----BEGIN CERTIFICATE-----\n")
+    set_all(monkeypatch, {"CLIENT_CERTIFICATE": str(certificate)})
+    with pytest.raises(UsageError, match="OTEL_EXPORTER_OTLP_CLIENT_KEY: not given"):
+        endpoint.resolve("traces", "https://c:4317", "grpc")
+
+
+def test_what_is_no_certificate_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_text("garbage")
+    set_all(monkeypatch, {"CERTIFICATE": str(tmp_path / "ca.pem")})
+    with pytest.raises(UsageError, match="is not PEM"):
+        endpoint.resolve("traces", "https://c:4317", "grpc")
+
+
+def test_empty_variables_are_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_TRACES_EXPORTER", "")
+    set_all(monkeypatch, {"PROTOCOL": "", "COMPRESSION": "", "TIMEOUT": "", "HEADERS": ""})
+    assert endpoint.wanted("traces", "http://c:4317")
+    assert endpoint.resolve("traces", "http://c:4317").protocol == "grpc"
+
+
+@pytest.mark.parametrize("compression", ["none", "gzip", "deflate"])
+@pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
+def test_the_exporter_of_metrics_takes_each_compression(
+    monkeypatch: pytest.MonkeyPatch, protocol: str, compression: str
+) -> None:
+    set_all(monkeypatch, {"COMPRESSION": compression})
+    report.make_exporter(endpoint.resolve("metrics", "http://127.0.0.1:9", protocol), explicit_url=True).shutdown()

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ringspan import contract
+from ringspan import contract, resource
 from ringspan.cgroups import Cgroups
 from ringspan.identify import CACHE_MAX, Identifier
 
@@ -18,14 +18,16 @@ from .rows import row
 STAT = "77 (a b) S " + " ".join(["0"] * 18) + " 4242 0"
 
 
-def process(proc: Path, cmdline: str, environ: str = "", cgroup: str = "0::/\n", exe: str = "/usr/bin/app") -> None:
+def process(
+    proc: Path, cmdline: str, environ: str = "", cgroup: str = "0::/\n", exe: str | bytes = "/usr/bin/app"
+) -> None:
     root = proc / "77"
     root.mkdir()
     (root / "stat").write_text(STAT)
     (root / "cmdline").write_text(cmdline.replace(" ", "\0") + "\0")
     (root / "environ").write_text(environ)
     (root / "cgroup").write_text(cgroup)
-    (root / "exe").symlink_to(exe)
+    os.symlink(os.fsencode(exe), os.fsencode(root / "exe"))  # noqa: PTH211 - Path knows no bytes
 
 
 @pytest.mark.parametrize(
@@ -133,3 +135,17 @@ def test_what_is_known_of_births_is_bounded(tmp_path: Path) -> None:
     for i in range(CACHE_MAX + 10):
         identify.born(birth(b"app\0", start_ns=i))
     assert len(identify._born) == CACHE_MAX
+
+
+def test_a_path_that_is_not_text_is_escaped(tmp_path: Path) -> None:
+    process(tmp_path, "app", exe=b"/tmp/d\xff/curl")
+    found = Identifier(tmp_path)(row())
+    assert (found.service_name, found.executable) == ("curl", "/tmp/d\\xff/curl")
+    assert resource.attributes(found)["process.executable.path"] == "/tmp/d\\xff/curl"
+
+
+def test_names_are_bounded_and_decoded(tmp_path: Path) -> None:
+    process(tmp_path, "app", "OTEL_RESOURCE_ATTRIBUTES=service.name=my%20shop\0")
+    assert Identifier(tmp_path)(row()).service_name == "my shop"
+    (tmp_path / "77/environ").write_text("OTEL_SERVICE_NAME=" + "x" * 100_000)
+    assert Identifier(tmp_path)(row()).service_name == "x" * 255

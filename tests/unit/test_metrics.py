@@ -17,7 +17,7 @@ from ringspan.metrics import buckets, exchanges, own
 from ringspan.metrics.active import ActiveRequests
 from ringspan.metrics.exchanges import ExchangeMetrics, Limits
 from ringspan.metrics.points import Points
-from ringspan.metrics.report import Builder, Report
+from ringspan.metrics.report import POINTS_MAX, Builder, Report, requests
 from ringspan.model import Identity, rows
 from ringspan.spans import SpanMaker
 
@@ -194,7 +194,7 @@ def test_a_million_paths_are_one_series() -> None:
 def test_idle_series_give_their_place_back_and_begin_anew() -> None:
     metrics = metrics_of(Limits(series=1, idle_s=60))
     metrics.add(batch(lasting(1, tgid=1)), 0, 1)
-    metrics.tidy(61)
+    metrics.tidy(61, 61)
     metrics.add(batch(lasting(1, tgid=2)), 62, 5)
     ((service, _, point),) = points_of(metrics)[SERVER_NAME]
     assert (service, point.count, point.start_time_unix_nano) == ("svc-2", 1, 5)
@@ -257,3 +257,35 @@ def test_active_requests_fall_back_to_zero() -> None:
     }
     assert set(active.count(batch({})[:0]).values()) == {0}
     assert active.count(batch({})[:0]) == {}
+
+
+def test_reports_are_split_into_requests() -> None:
+    metrics = metrics_of()
+    metrics.add(batch(*(lasting(1, tgid=i) for i in range(1, 1301))), 0, 1)
+    data = Builder({}).data(Report.of(metrics.snapshot(9), [], {}, 0), None)
+    sizes = [points_in(part) for part in requests(data)]
+    assert max(sizes) <= POINTS_MAX
+    assert sum(sizes) == points_in(data) == 1300
+
+
+def points_in(data: Any) -> int:
+    return sum(len(m.data.data_points) for r in data.resource_metrics for m in r.scope_metrics[0].metrics)
+
+
+def test_a_series_is_kept_until_it_was_reported() -> None:
+    metrics = metrics_of(Limits(idle_s=1))
+    metrics.add(batch(lasting(1)), 10, 1)
+    metrics.tidy(60, 5)  # the last report was made at 5
+    assert points_of(metrics)[SERVER_NAME][0][2].count == 1
+    metrics.tidy(60, 55)
+    assert points_of(metrics) == {}
+
+
+def test_unix_sockets_are_told_apart() -> None:
+    metrics = metrics_of()
+    unix = {**CONNECT, "family": 1, "local_address": b"", "remote_address": b"", "remote_port": 0}
+    metrics.add(
+        batch(*({**unix, "unix_path": path} for path in (b"/tmp/a.sock", b"/tmp/b.sock", b"/tmp/b.sock"))), 0, 1
+    )
+    found = {a["server.address"]: p.value for _, a, p in points_of(metrics)["ringspan.connect.failures"]}
+    assert found == {"/tmp/a.sock": 1, "/tmp/b.sock": 2}

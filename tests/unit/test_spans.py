@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -173,3 +174,22 @@ def test_addresses() -> None:
 def test_secrets_in_a_fragment_are_redacted() -> None:
     assert redact.url("http://a/x?b=1#access_token=zz") == "http://a/x?b=1#access_token=REDACTED"
     assert redact.url("http://a/x#access_token=zz&b=2") == "http://a/x#access_token=REDACTED&b=2"
+
+
+def test_redaction_takes_time_in_proportion() -> None:
+    began = time.perf_counter()
+    for text in ("/" + "a" * 639, "a" * 640, "://" * 213, "%3a%2f%2f" * 71):
+        for _ in range(100):
+            redact.url(text)
+    assert time.perf_counter() - began < 0.5
+
+
+@pytest.mark.parametrize(
+    ("given", "cut", "kept"),
+    [
+        ("a=1,b=2", False, "a=1,b=2"), ("a=1, b=2", False, "a=1,b=2"), ("not valid", False, ""), ("ABC=1", False, ""),
+        ("a=1,bb=2", True, "a=1"), ("a=1", True, ""), ("", False, ""),
+    ],
+)  # fmt: skip
+def test_only_valid_members_of_a_tracestate_go_out(given: str, cut: bool, kept: str) -> None:
+    assert trace_context.state(given, cut=cut) == kept

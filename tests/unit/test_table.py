@@ -22,7 +22,7 @@ def snapshot(counts: Counts, room: int = 10, order: str = "count") -> Snapshot:
 
 def printed(shown: Snapshot, width: int) -> list[str]:
     console = Console(file=io.StringIO(), width=width, force_terminal=False)
-    console.print(render(shown))
+    console.print(render(shown, width))
     return console.file.getvalue().splitlines()
 
 
@@ -44,6 +44,13 @@ def test_all_columns_fit_into_eighty() -> None:
     counts.add(batch(*[{"target": b"/api/users", "endpoint_hash": 1, "status": 503, "method": b"DELETE"}] * 1000))
     row = next(line for line in printed(snapshot(counts), 80) if "/api/users" in line)
     assert row.split() == ["/api/users", "DELETE", "503", "1000", "1000", "2.3ms", "2.3ms", "2.3ms", "tester"]
+
+
+def test_a_narrow_terminal_keeps_the_endpoint() -> None:
+    counts = Counts()
+    counts.add(batch({"target": b"/api/users", "endpoint_hash": 1, "status": 503}))
+    row = next(line for line in printed(snapshot(counts), 40) if "/api" in line)
+    assert row.split() == ["/api/users", "503", "1", "1", "2.3ms"]
 
 
 def test_the_header_says_rate_losses_cost_and_failed_connects() -> None:

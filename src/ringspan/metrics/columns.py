@@ -13,7 +13,8 @@ from ringspan import contract
 Array = np.ndarray[Any, np.dtype[Any]]
 CLIENT, SERVER = contract.number("ROLE_CLIENT"), contract.number("ROLE_SERVER")
 CONNECT_FAILURE = contract.number("RECORD_CONNECT_FAILURE")
-SLASH = ord("/")
+SLASH, AF_UNIX = ord("/"), 1
+UNIX_PATH_WORDS = -(-contract.number("UNIX_PATH_MAX") // 8)  # the last holds a part of comm: one series more to look up
 MIXED_MAX = 64  # columns of 64 bits that tell a series, a Host of full length among them
 # All fixed fields stand behind the texts: one strided copy of them, and every column is close at hand.
 FIRST_FIXED = "version"
@@ -107,6 +108,8 @@ def _server_names(batch: Array, columns: Array, clients: Array) -> Iterator[Arra
     longest = int(columns["host_bytes"][clients].max())
     yield from words(batch, "host", (longest + 7) // 8).T
     yield from np.ascontiguousarray(columns["remote_address"]).view(np.uint64).reshape(-1, 2).T
+    if (columns["family"] == AF_UNIX).any():
+        yield from words(batch, "unix_path", UNIX_PATH_WORDS).T
     yield columns["remote_port"].astype(np.uint64)
     is_path = words(batch, "target", 1)[:, 0].astype(np.uint8) == SLASH
     yield np.where(is_path, np.uint64(0), columns["endpoint_hash"])

@@ -40,6 +40,7 @@ ATTRIBUTES = {
 }
 OVERFLOW_SLOTS = {SERVER: 0, CLIENT: 1, CONNECT: 2}
 GROUPS_MAX = 1 << 16
+EXEMPLARS_MAX = 16  # of a series, in a report
 DURATION, REQUEST_BYTES, RESPONSE_BYTES = "duration", "request_body", "response_body"
 
 
@@ -75,6 +76,7 @@ class Snapshot:
     """All series at one moment; `since_unix_ns` and `generations` tell who held a slot, from when on."""
 
     keys: dict[Key, int]
+    rows: dict[int, int]  # where in the arrays a slot is: only those in use are copied
     histograms: dict[str, Histograms]
     since_unix_ns: Array
     generations: Array
@@ -84,7 +86,7 @@ class Snapshot:
     @property
     def overflowed(self) -> int:
         """How many records found no series of their own."""
-        return int(self.histograms[DURATION].totals[list(OVERFLOW_SLOTS.values())].sum())
+        return int(self.histograms[DURATION].totals[[self.rows[slot] for slot in OVERFLOW_SLOTS.values()]].sum())
 
 
 class ExchangeMetrics:
@@ -134,12 +136,16 @@ class ExchangeMetrics:
         index = self._histograms[DURATION].buckets.index(values)
         for span, slot, bucket, value in zip(kept, slots.tolist(), index.tolist(), values.tolist(), strict=True):
             end = span.start_unix_ns + span.duration_ns
-            self._exemplars.setdefault(slot, {})[bucket] = Exemplar(value, end, span.trace_id, span.span_id)
+            latest = self._exemplars.setdefault(slot, {})
+            latest.pop(bucket, None)
+            latest[bucket] = Exemplar(value, end, span.trace_id, span.span_id)
+            if len(latest) > EXEMPLARS_MAX:
+                del latest[next(iter(latest))]
 
-    def tidy(self, now: float) -> None:
-        """Forget who is who (exec changes it), and series without traffic."""
+    def tidy(self, now: float, unreported_s: float) -> None:
+        """Forget who is who (exec changes it), and series without traffic that have been reported as they are."""
         self._known.clear()
-        gone = self._slots.expire(now - self._limits.idle_s)
+        gone = self._slots.expire(min(now - self._limits.idle_s, unreported_s))
         if gone:
             for histograms in self._histograms.values():
                 histograms.clear(gone)
@@ -149,9 +155,16 @@ class ExchangeMetrics:
     def snapshot(self, unix_ns: int) -> Snapshot:
         """Return all series as they are; exemplars are given once."""
         exemplars, self._exemplars = self._exemplars, {}
-        histograms = {name: one.copy() for name, one in self._histograms.items()}
+        keys = dict(self._slots.keys)
+        used = [*OVERFLOW_SLOTS.values(), *keys.values()]
         return Snapshot(
-            dict(self._slots.keys), histograms, self._since.copy(), self._generations.copy(), unix_ns, exemplars
+            keys=keys,
+            rows={slot: row for row, slot in enumerate(used)},
+            histograms={name: one.part(used) for name, one in self._histograms.items()},
+            since_unix_ns=self._since[used],
+            generations=self._generations[used],
+            unix_ns=unix_ns,
+            exemplars=exemplars,
         )
 
     def _slot(self, group: int, batch: Array, at: int, unix_ns: int) -> int:

@@ -88,36 +88,38 @@ class Points:
 
     def _point(self, instrument: Instrument, measure: str, slot: int, attributes: dict[str, Any]) -> Iterator[Any]:
         """One series' point; none if nothing has happened since the snapshot before."""
-        now = self._snapshot.histograms[measure]
+        now, row = self._snapshot.histograms[measure], self._snapshot.rows[slot]
         before = self._held_before(slot)
-        counts, total, total_sum = now.counts[slot], int(now.totals[slot]), float(now.sums[slot])
-        start = int(self._snapshot.since_unix_ns[slot])
+        counts, total, total_sum = now.counts[row], int(now.totals[row]), float(now.sums[row])
+        start = int(self._snapshot.since_unix_ns[row])
         if before:
-            old = before.histograms[measure]
-            counts, total = counts - old.counts[slot], total - int(old.totals[slot])
-            total_sum -= float(old.sums[slot])
+            old, old_row = before.histograms[measure], before.rows[slot]
+            counts, total = counts - old.counts[old_row], total - int(old.totals[old_row])
+            total_sum -= float(old.sums[old_row])
             start = before.unix_ns
         if not total:
             return
         if instrument is FAILURES:
             yield NumberDataPoint(attributes, start, self._snapshot.unix_ns, total)
             return
-        common = self._extremes(now, slot) | {"count": total, "sum": total_sum}
+        common = self._extremes(now, row) | {"count": total, "sum": total_sum}
         common |= {"attributes": attributes, "start_time_unix_nano": start, "time_unix_nano": self._snapshot.unix_ns}
         exemplars = self._exemplars(slot) if measure == exchanges.DURATION else []
         yield _histogram_point(now, counts, common, exemplars)
 
     def _held_before(self, slot: int) -> Snapshot | None:
+        """The snapshot before, if the slot was this series' then."""
         before = self._before
-        if before is None or before.generations[slot] != self._snapshot.generations[slot]:
+        if before is None or slot not in before.rows:
             return None
-        return before
+        same = before.generations[before.rows[slot]] == self._snapshot.generations[self._snapshot.rows[slot]]
+        return before if same else None
 
-    def _extremes(self, now: Histograms, slot: int) -> dict[str, Any]:
+    def _extremes(self, now: Histograms, row: int) -> dict[str, Any]:
         """Least and greatest value since the series began; of a difference they are not known."""
         if self._temporality is AggregationTemporality.DELTA:
             return {"min": None, "max": None}
-        return {"min": float(now.minima[slot]), "max": float(now.maxima[slot])}
+        return {"min": float(now.minima[row]), "max": float(now.maxima[row])}
 
     def _exemplars(self, slot: int) -> list[Exemplar]:
         return [

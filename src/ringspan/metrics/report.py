@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry.sdk.metrics import Counter, Histogram
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 SCOPE = InstrumentationScope("ringspan", __version__)
 CUMULATIVE = AggregationTemporality.CUMULATIVE
+POINTS_MAX = 500  # in a request: of the largest kind they are about 1 MB, and receivers of gRPC take 4
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,29 @@ def _of_resource(attributes: dict[str, str], metrics: list[Metric]) -> ResourceM
     return ResourceMetrics(Resource(dict(attributes)), [ScopeMetrics(SCOPE, metrics, "")], "")
 
 
+def requests(data: MetricsData) -> Iterator[MetricsData]:
+    """Split metric data into requests of so many points."""
+    part: list[ResourceMetrics] = []
+    room = POINTS_MAX
+    for owner in data.resource_metrics:
+        for metric in owner.scope_metrics[0].metrics:
+            for piece in _pieces(metric):
+                if len(piece.data.data_points) > room:
+                    yield MetricsData(part)
+                    part, room = [], POINTS_MAX
+                room -= len(piece.data.data_points)
+                part.append(ResourceMetrics(owner.resource, [ScopeMetrics(SCOPE, [piece], "")], ""))
+    if part:
+        yield MetricsData(part)
+
+
+def _pieces(metric: Metric) -> Iterator[Metric]:
+    points = list(metric.data.data_points)
+    for at in range(0, len(points), POINTS_MAX):
+        whole: Any = metric.data
+        yield replace(metric, data=replace(whole, data_points=points[at : at + POINTS_MAX]))
+
+
 class Reporter:
     """Exports one report at a time; the drain never waits for it."""
 
@@ -111,7 +135,7 @@ class Reporter:
         self._arrived: Report | None = None
         self._changed = threading.Condition()
         self._busy = self._ending = False
-        self.exported = self.failed = 0
+        self.made = self.arrived = self.failed = self.superseded = 0
         self._thread = threading.Thread(target=self._run, name="ringspan-metrics", daemon=True)
         self._thread.start()
 
@@ -123,8 +147,15 @@ class Reporter:
     def offer(self, report: Report) -> None:
         """Have a report sent as soon as may be; a later one takes the place of one that still waits."""
         with self._changed:
+            self.made += 1
+            self.superseded += self._offered is not None
             self._offered = report
             self._changed.notify()
+
+    @property
+    def arrived_unix_ns(self) -> int:
+        """The time of the last report that arrived."""
+        return self._arrived.exchanges.unix_ns if self._arrived else 0
 
     def close(self, deadline_s: float) -> None:
         """Send what is offered for at most deadline_s, then give up."""
@@ -145,32 +176,53 @@ class Reporter:
             self._busy = False
 
     def _export(self, report: Report) -> None:
-        try:
-            result = self._exporter.export(self._builder.data(report, self._arrived))
-        except Exception:  # noqa: BLE001 - counted; the exporter's own words are kept off the terminal
-            result = MetricExportResult.FAILURE
-        if result is MetricExportResult.SUCCESS:
-            self.exported += 1
-            self._arrived = report
+        """Send a report in as many requests as it takes.
+
+        If some have arrived and others not, it counts as failed, but what it said is not said again: a difference would
+        be counted twice.
+        """
+        taken = 0
+        for part in requests(self._builder.data(report, self._arrived)):
+            if not self._sent(part):
+                self.failed += 1
+                break
+            taken += 1
         else:
-            self.failed += 1
+            self.arrived += 1
+        if taken:
+            self._arrived = report
+
+    def _sent(self, part: MetricsData) -> bool:
+        try:
+            return self._exporter.export(part) is MetricExportResult.SUCCESS
+        except Exception:  # noqa: BLE001 - counted; the exporter's own words are kept off the terminal
+            return False
 
 
 def make_exporter(endpoint: Endpoint, explicit_url: bool) -> MetricExporter:
     """Make the SDK's exporter, which reads the variables itself; raises UsageError if it cannot be made."""
     url = endpoint.url if explicit_url else None
     try:
-        if endpoint.protocol == "grpc":
-            from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import (  # noqa: PLC0415
-                OTLPMetricExporter as Grpc,
-            )
-
-            return Grpc(endpoint=url)
-        from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter as Http  # noqa: PLC0415
-
-        return Http(endpoint=url)
+        return _grpc(endpoint, url) if endpoint.protocol == "grpc" else _http(endpoint, url)
     except Exception as error:
         raise UsageError(f"no OTLP exporter for metrics: {error}") from error
+
+
+def _grpc(endpoint: Endpoint, url: str | None) -> MetricExporter:
+    import grpc  # noqa: PLC0415
+    from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter as Grpc  # noqa: PLC0415
+
+    known = {"gzip": grpc.Compression.Gzip, "deflate": grpc.Compression.Deflate}
+    return Grpc(endpoint=url, compression=known.get(endpoint.compression, grpc.Compression.NoCompression))
+
+
+def _http(endpoint: Endpoint, url: str | None) -> MetricExporter:
+    import requests as library  # noqa: PLC0415
+    from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter as Http  # noqa: PLC0415
+
+    session = library.Session()
+    session.trust_env = not endpoint.certificate  # REQUESTS_CA_BUNDLE would take the place of the certificate given
+    return Http(endpoint=url, session=session)
 
 
 def is_exponential(exporter: MetricExporter) -> bool:

@@ -10,6 +10,7 @@ from ringspan.metrics.buckets import Buckets, Exponential
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Name = TypeVar("Name")
+CHUNK = 2048
 
 
 class Slots(Generic[Name]):
@@ -64,20 +65,24 @@ class Histograms:
         self.sums[slots] = 0
         self.minima[slots], self.maxima[slots] = np.inf, -np.inf
 
-    def copy(self) -> Histograms:
-        """Return a copy that does not change."""
+    def part(self, slots: list[int]) -> Histograms:
+        """Return a copy of some slots, in their order, that does not change."""
         out = Histograms.__new__(Histograms)
         out.buckets = self.buckets
-        out.counts, out.totals, out.sums = self.counts.copy(), self.totals.copy(), self.sums.copy()
-        out.minima, out.maxima = self.minima.copy(), self.maxima.copy()
+        out.counts, out.totals, out.sums = self.counts[slots], self.totals[slots], self.sums[slots]
+        out.minima, out.maxima = self.minima[slots], self.maxima[slots]
         return out
 
     def quantiles(self, slots: Array, share: float) -> Array:
         """Return the upper bound of the bucket that holds a quantile, for each slot named (exponential buckets)."""
         if not isinstance(self.buckets, Exponential):
             raise TypeError("explicit buckets have no upper bound")
-        reached = np.cumsum(self.counts[slots], axis=1) >= share * self.totals[slots, np.newaxis]
-        out: Array = self.buckets.upper_bounds()[reached.argmax(axis=1)]
+        at = np.empty(len(slots), np.int64)
+        for start in range(0, len(slots), CHUNK):  # of tens of thousands the sums would take much memory
+            some = slots[start : start + CHUNK]
+            reached = np.cumsum(self.counts[some], axis=1) >= share * self.totals[some, np.newaxis]
+            at[start : start + CHUNK] = reached.argmax(axis=1)
+        out: Array = self.buckets.upper_bounds()[at]
         return out
 
     def means(self, slots: Array) -> Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -17,6 +18,7 @@ Signal = Literal["traces", "metrics"]
 PROTOCOLS = ("grpc", "http/protobuf")
 COMPRESSIONS = ("none", "gzip", "deflate")
 DEFAULTS = {"grpc": "http://localhost:4317", "http/protobuf": "http://localhost:4318"}
+HEADER_NAME = re.compile(r"[A-Za-z0-9_.-]+")
 USER_AGENT = f"ringspan/{__version__}"
 
 
@@ -54,7 +56,7 @@ def _one_of(signal: Signal, name: str, choices: tuple[str, ...], default: str) -
 
 def wanted(signal: Signal, otlp: str | None) -> bool:
     """Is there anywhere to send a signal to, by flag or by the SDK's variables?"""
-    kind = os.environ.get(f"OTEL_{signal.upper()}_EXPORTER", "otlp").strip().lower()
+    kind = (os.environ.get(f"OTEL_{signal.upper()}_EXPORTER") or "otlp").strip().lower()
     if kind == "none" or os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         return False
     if kind != "otlp":
@@ -96,9 +98,18 @@ def _timeout(signal: Signal) -> float:
 
 def _file(signal: Signal, name: str) -> str | None:
     where, value = variable(signal, name)
-    if value and not os.access(value, os.R_OK):
-        raise UsageError(f"{where}: {value} cannot be read")
+    if value and b"-----BEGIN " not in (read_file(value, where) or b""):
+        raise UsageError(f"{where}: {value} is not PEM")
     return value
+
+
+def _headers(signal: Signal) -> dict[str, str]:
+    where, value = variable(signal, "HEADERS")
+    headers = dict(parse_env_headers(value or "", liberal=True))
+    for name, text in headers.items():
+        if not HEADER_NAME.fullmatch(name) or not (text.isascii() and text.isprintable()):
+            raise UsageError(f"{where}: the header {name!r} has a name or a value that cannot be sent")
+    return headers
 
 
 def _secure(signal: Signal, url: str) -> bool:
@@ -113,23 +124,26 @@ def resolve(signal: Signal, otlp: str | None = None, protocol: str | None = None
     chosen = protocol or _one_of(signal, "PROTOCOL", PROTOCOLS, "grpc")
     url = _url(signal, otlp, chosen)
     _check(url, chosen, "--otlp" if otlp else variable(signal, "ENDPOINT")[0])
-    headers = parse_env_headers(variable(signal, "HEADERS")[1] or "", liberal=True)
+    key, certificate = _file(signal, "CLIENT_KEY"), _file(signal, "CLIENT_CERTIFICATE")
+    if chosen == "grpc" and bool(key) != bool(certificate):
+        missing = variable(signal, "CLIENT_CERTIFICATE" if key else "CLIENT_KEY")[0]
+        raise UsageError(f"{missing}: not given", "a client certificate and its key go together")
     return Endpoint(
         protocol=chosen,
         url=url,
         timeout_s=_timeout(signal),
         compression=_one_of(signal, "COMPRESSION", COMPRESSIONS, "none"),
         secure=_secure(signal, url),
-        headers=dict(headers),
+        headers=_headers(signal),
         certificate=_file(signal, "CERTIFICATE"),
-        client_key=_file(signal, "CLIENT_KEY"),
-        client_certificate=_file(signal, "CLIENT_CERTIFICATE"),
+        client_key=key,
+        client_certificate=certificate,
     )
 
 
-def read_file(path: str | None) -> bytes | None:
+def read_file(path: str | None, where: str = "") -> bytes | None:
     """Read a certificate or key, if one is named; raises UsageError."""
     try:
         return Path(path).read_bytes() if path else None
     except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}") from error
+        raise UsageError(f"{where}: {path}: {error.strerror}") from error

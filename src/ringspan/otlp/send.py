@@ -28,6 +28,7 @@ CHANNEL_OPTIONS = [
     ("grpc.primary_user_agent", USER_AGENT),
 ]
 REASON_MAX = 80
+ANSWER_MAX = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ class Grpc:
 
 def _taken(response: ExportTraceServiceResponse) -> Answer:
     partial = response.partial_success
-    return Answer(taken=True, rejected=partial.rejected_spans, reason=_printable(partial.error_message))
+    return Answer(taken=True, rejected=max(0, partial.rejected_spans), reason=_printable(partial.error_message))
 
 
 def _refused(error: Any) -> Answer:
@@ -117,12 +118,13 @@ def _retry_delay(metadata: Any) -> float | None:
     try:
         if "google.rpc.retryinfo-bin" in raw:
             info.ParseFromString(raw["google.rpc.retryinfo-bin"])
-            return float(info.retry_delay.ToTimedelta().total_seconds())
-        status = status_pb2.Status.FromString(raw.get("grpc-status-details-bin", b""))
-        found = any(detail.Unpack(info) for detail in status.details)
+        else:
+            status = status_pb2.Status.FromString(raw.get("grpc-status-details-bin", b""))
+            if not any(detail.Unpack(info) for detail in status.details):
+                return None
     except Exception:  # noqa: BLE001 - what cannot be read says nothing
         return None
-    return float(info.retry_delay.ToTimedelta().total_seconds()) if found else None
+    return max(0.0, float(info.retry_delay.seconds) + float(info.retry_delay.nanos) / 1e9)
 
 
 class Http:
@@ -138,7 +140,8 @@ class Http:
         self._session.headers.update(endpoint.headers)
         if endpoint.compression != "none":
             self._session.headers["Content-Encoding"] = endpoint.compression
-        self._session.verify = endpoint.certificate or True
+        # Given with each request: what a session is given gives way to REQUESTS_CA_BUNDLE.
+        self._verify = endpoint.certificate or True
         if endpoint.client_certificate:
             key = endpoint.client_key
             self._session.cert = (endpoint.client_certificate, key) if key else endpoint.client_certificate
@@ -147,11 +150,16 @@ class Http:
         """Send one request."""
         packed = _compressed(body, self._endpoint.compression)
         try:
-            response = self._session.post(self._endpoint.url, packed, timeout=timeout_s, allow_redirects=False)
+            response = self._session.post(
+                self._endpoint.url, packed, timeout=timeout_s, allow_redirects=False, stream=True, verify=self._verify
+            )
+            content = _content(response, time.monotonic() + timeout_s)
         except self._error as error:
             return Answer(taken=False, again=True, reason=_what(error))
+        if content is None:
+            return Answer(taken=False, again=True, reason="timeout")
         if response.ok and response.status_code < 300:
-            return self._read(response)
+            return self._read(content)
         again = response.status_code in RETRYABLE_STATUS
         return Answer(taken=False, again=again, wait_s=_retry_after(response), reason=f"HTTP {response.status_code}")
 
@@ -159,11 +167,24 @@ class Http:
         """Do nothing: a request cannot be ended from another thread."""
 
     @staticmethod
-    def _read(response: requests.Response) -> Answer:
+    def _read(content: bytes) -> Answer:
         try:
-            return _taken(ExportTraceServiceResponse.FromString(response.content))
+            return _taken(ExportTraceServiceResponse.FromString(content))
         except Exception:  # noqa: BLE001 - some receivers answer with JSON or nothing
             return Answer(taken=True)
+
+
+def _content(response: requests.Response, deadline: float) -> bytes | None:
+    """Read an answer's body, or enough of it; None if that takes too long (requests limits each read only)."""
+    content = b""
+    with response:
+        for part in response.iter_content(1024):
+            content += part
+            if time.monotonic() > deadline:
+                return None
+            if len(content) > ANSWER_MAX:
+                break
+    return content
 
 
 def _compressed(body: bytes, how: str) -> bytes:
@@ -181,10 +202,13 @@ def _what(error: BaseException) -> str:
 def _retry_after(response: requests.Response) -> float | None:
     """Read Retry-After: seconds or a date (RFC 9110 section 10.2.3)."""
     value = response.headers.get("Retry-After", "")
-    if value.isdigit():
-        return float(value)
-    date = email.utils.parsedate_tz(value)
-    return max(0.0, email.utils.mktime_tz(date) - time.time()) if date else None
+    if value.isascii() and value.isdigit():
+        return float(value[:10])
+    try:
+        date = email.utils.parsedate_tz(value)
+        return max(0.0, email.utils.mktime_tz(date) - time.time()) if date else None
+    except (ValueError, OverflowError):
+        return None
 
 
 def sender(endpoint: Endpoint) -> Sender:

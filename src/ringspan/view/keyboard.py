@@ -8,6 +8,7 @@ import select
 import sys
 import termios
 import tty
+from contextlib import suppress
 from typing import Any
 
 CHUNK_BYTES = 64
@@ -41,6 +42,7 @@ class Keyboard:
 
     def close(self) -> None:
         """Put the terminal's modes back."""
-        if self._fd >= 0:
-            termios.tcsetattr(self._fd, termios.TCSADRAIN, self._modes)
-            self._fd = -1
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            with suppress(termios.error):  # the terminal is gone
+                termios.tcsetattr(fd, termios.TCSADRAIN, self._modes)

@@ -60,8 +60,8 @@ class Output:
             try:
                 self._stream.write(text)
                 self._stream.flush()
-            except OSError as error:
-                self.error = error
+            except (OSError, ValueError) as error:  # ValueError: the stream was closed
+                self.error = error if isinstance(error, OSError) else BrokenPipeError(str(error))
                 return
             with self._changed:
                 self._bytes -= len(text)

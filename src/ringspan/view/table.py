@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -69,32 +73,51 @@ def header(snapshot: Snapshot) -> list[Text]:
     return [*out, *(Text(line, style="dim") for line in snapshot.ledger)]
 
 
-def render(snapshot: Snapshot) -> Group:
-    """Lay a snapshot out."""
+def columns(width: int) -> list[str]:
+    """Return what there is room for: on a narrow terminal the endpoint keeps its own."""
+    left_out = {"Method", "p50", "p95", "Process"} if width < 60 else {"Process"} if width < 76 else set()
+    return [name for name in COLUMNS if name not in left_out]
+
+
+def cells(line: Line) -> dict[str, str]:
+    """Print a line, by column."""
+    key = line.key
+    times = [duration(value) for value in (line.p50, line.p95, line.p99)]
+    texts = [key.endpoint, key.method, str(key.status), str(line.count), str(line.errors), *times, key.process]
+    return dict(zip(COLUMNS, texts, strict=True))
+
+
+def render(snapshot: Snapshot, width: int) -> Group:
+    """Lay a snapshot out for so many columns."""
     head = header(snapshot)
     for text in head:
         text.no_wrap, text.overflow = True, "ellipsis"
+    shown = columns(width)
     table = Table(box=None, pad_edge=False, expand=True, header_style="bold")
-    for name in COLUMNS:
-        width = PROCESS_WIDTH if name == "Process" else None
-        right = name in RIGHT
+    for name in shown:
         table.add_column(
             name,
-            justify="right" if right else "left",
+            justify="right" if name in RIGHT else "left",
             no_wrap=True,
             overflow="ellipsis",
             ratio=1 if name == "Endpoint" else None,
-            max_width=width,
+            max_width=PROCESS_WIDTH if name == "Process" else None,
         )
     for line in snapshot.lines:
-        key = line.key
-        times = [duration(value) for value in (line.p50, line.p95, line.p99)]
-        cells = [key.endpoint, key.method, str(key.status), str(line.count), str(line.errors), *times, key.process]
-        table.add_row(*(Text(cell) for cell in cells), style=style_of(line))
+        texts = cells(line)
+        table.add_row(*(Text(texts[name]) for name in shown), style=style_of(line))
     left = snapshot.total - len(snapshot.lines)
     foot = f"by {snapshot.order}" + (f", {left:,} more" if left > 0 else "")
     foot += "; sort by c count, e errors, l latency, n name"
     return Group(*head, table, Text(foot, style="dim", no_wrap=True, overflow="ellipsis"))
+
+
+def in_foreground() -> bool:
+    """Whether the terminal is ours: a job in the background must leave it alone."""
+    try:
+        return os.tcgetpgrp(sys.stdout.fileno()) == os.getpgrp()
+    except (OSError, ValueError):
+        return False
 
 
 class TableView:
@@ -105,14 +128,11 @@ class TableView:
         self._order = ORDERS["c"]
         self._last: Snapshot | None = None
         self._keyboard = Keyboard()
-        self._live = Live(console=self._console, auto_refresh=False, screen=True) if self._console.is_terminal else None
+        ours = self._console.is_terminal and in_foreground()
+        self._live = Live(console=self._console, auto_refresh=False, screen=True) if ours else None
         if self._live:
             self._live.start()
-
-    @property
-    def order(self) -> str:
-        """How lines are to be sorted."""
-        return self._order
+            signal.signal(signal.SIGTSTP, self._suspend)
 
     @property
     def room(self) -> int:
@@ -129,13 +149,30 @@ class TableView:
     def show(self, take: Callable[[int, str], Snapshot]) -> None:
         """Draw what take(room, order) returns."""
         self._last = take(self.room, self._order)
+        drawn = render(self._last, self._console.width)
         if self._live:
-            self._live.update(render(self._last), refresh=True)
+            self._live.update(drawn, refresh=True)
+        else:
+            self._console.print(drawn)
 
     def close(self) -> None:
-        """Leave the terminal as it was, the last table on it."""
-        if self._live:
-            self._live.stop()
+        """Leave the terminal as it was, the last table on it; one that is gone is left alone."""
+        with suppress(OSError, ValueError):
+            self._keyboard.close()
+            if self._live:
+                signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+                self._live.stop()
+            if self._live and self._last:
+                self._console.print(render(self._last, self._console.width))
+
+    def _suspend(self, number: int, _frame: Any) -> None:
+        """Ctrl-Z: give the terminal back, stop, and take it again when we are continued."""
+        if not self._live:
+            return
+        self._live.stop()
         self._keyboard.close()
-        if self._last:
-            self._console.print(render(self._last))
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+        signal.signal(number, self._suspend)  # continued
+        self._keyboard = Keyboard()
+        self._live.start()
