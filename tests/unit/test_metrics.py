@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from opentelemetry.exporter.otlp.proto.common.metrics_encoder import encode_metrics
 from opentelemetry.sdk.metrics import Counter, Histogram, MeterProvider
 from opentelemetry.sdk.metrics.export import AggregationTemporality, InMemoryMetricReader
 
@@ -266,6 +267,18 @@ def test_reports_are_split_into_requests() -> None:
     sizes = [points_in(part) for part in requests(data)]
     assert max(sizes) <= POINTS_MAX
     assert sum(sizes) == points_in(data) == 1300
+
+
+def test_a_request_loses_nothing_in_the_sdks_encoder() -> None:
+    metrics = metrics_of(Limits(body_sizes=True))
+    metrics.add(batch(*(lasting(1, tgid=i) for i in range(1, 4)), CONNECT), 0, 1)
+    readings = [own.Reading(name, "1", "", True, (), 1) for name in ("a", "b")]
+    data = Builder({}).data(Report.of(metrics.snapshot(9), readings, {}, 0), None)
+    (part,) = requests(data)
+    sent = encode_metrics(part)
+    names = sorted(m.name for r in sent.resource_metrics for s in r.scope_metrics for m in s.metrics)
+    assert names == sorted(m.name for r in data.resource_metrics for m in r.scope_metrics[0].metrics)
+    assert len(names) == 3 * 3 + 1 + 2
 
 
 def points_in(data: Any) -> int:

@@ -103,19 +103,29 @@ def _of_resource(attributes: dict[str, str], metrics: list[Metric]) -> ResourceM
 
 
 def requests(data: MetricsData) -> Iterator[MetricsData]:
-    """Split metric data into requests of so many points."""
-    part: list[ResourceMetrics] = []
+    """Split metric data into requests of so many points; in each, an owner stands once, as the encoder wants it."""
+    part: dict[int, list[Metric]] = defaultdict(list)
     room = POINTS_MAX
-    for owner in data.resource_metrics:
+    for number, owner in enumerate(data.resource_metrics):
         for metric in owner.scope_metrics[0].metrics:
             for piece in _pieces(metric):
                 if len(piece.data.data_points) > room:
-                    yield MetricsData(part)
-                    part, room = [], POINTS_MAX
+                    yield _request(data, part)
+                    part, room = defaultdict(list), POINTS_MAX
                 room -= len(piece.data.data_points)
-                part.append(ResourceMetrics(owner.resource, [ScopeMetrics(SCOPE, [piece], "")], ""))
+                part[number].append(piece)
     if part:
-        yield MetricsData(part)
+        yield _request(data, part)
+
+
+def _request(data: MetricsData, part: dict[int, list[Metric]]) -> MetricsData:
+    owners = data.resource_metrics
+    return MetricsData(
+        [
+            ResourceMetrics(owners[number].resource, [ScopeMetrics(SCOPE, metrics, "")], "")
+            for number, metrics in part.items()
+        ]
+    )
 
 
 def _pieces(metric: Metric) -> Iterator[Metric]:
