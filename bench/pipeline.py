@@ -29,6 +29,7 @@ from ringspan.metrics.exchanges import ExchangeMetrics  # noqa: E402
 from ringspan.metrics.exchanges import Limits as SeriesLimits  # noqa: E402
 from ringspan.model import Identity, rows  # noqa: E402
 from ringspan.otlp import endpoint, send  # noqa: E402
+from ringspan.sampling import Rule, Sampler  # noqa: E402
 from ringspan.spans import SpanMaker  # noqa: E402
 from unit.rows import CLIENT, batch  # noqa: E402
 
@@ -85,6 +86,18 @@ def to_metrics(all_records: Batch, size: int) -> float:
     return per_core(len(all_records), lambda: [metrics.add(part, 0, 1) for part in parts] and None)
 
 
+def to_decisions(all_records: Batch, size: int) -> float:
+    """Aggregate batches of a size, and decide which records become spans."""
+    metrics, sampler = ExchangeMetrics(SeriesLimits(), who, 0, 1), Sampler(Rule(1, parent_based=True), 2000)
+    parts = [all_records[at : at + size].copy() for at in range(0, len(all_records), size)]
+
+    def work() -> None:
+        for number, part in enumerate(parts):
+            sampler.keep(part, metrics.slowness(part, metrics.add(part, 0, 1)), number * 0.025)
+
+    return per_core(len(all_records), work)
+
+
 def to_collector(all_records: Batch, url: str, protocol: str, size: int) -> float:
     """Make spans and send them; returns acknowledged spans a second of CPU."""
     maker = SpanMaker(Clock(), who)
@@ -116,6 +129,7 @@ def main() -> None:
     print("| --- | --- | --- |")
     for size in (125, 1000, 4000):
         print(f"| records to metrics | {size} | {to_metrics(all_records, size):,.0f} |", flush=True)
+        print(f"| ... and which become spans | {size} | {to_decisions(all_records, size):,.0f} |", flush=True)
     with tempfile.TemporaryDirectory() as folder, collector(Path(folder)) as running:
         for protocol in ("grpc", "http/protobuf"):
             rate = to_collector(all_records, running.url(protocol), protocol, 1000)

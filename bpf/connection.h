@@ -1,7 +1,7 @@
 /* Connections: how they are found, opened, locked and closed. */
 #pragma once
 
-#define LOCK_SPINS 300
+#define LOCK_SPINS 600
 
 /* Before 5.12 BPF has no compare-and-exchange (kernel commit 5ffa25502b5a): there a plain flag
  * catches what it can. */
@@ -17,17 +17,19 @@ static __always_inline bool take_lock(struct connection *c)
 #endif
 }
 
-/* The two ends of a connection may be in calls on two processors at once. Holders never sleep, so
- * waiting is short. */
+/* Two threads may be in calls on one connection at once. Holders never sleep, but interrupts come
+ * between, and a hypervisor may take their processor away: it is waited for half a millisecond. */
 static __always_inline bool lock(struct connection *c)
 {
-	int i;
+	int i, j;
 
 #pragma nounroll
 	for (i = 0; i < LOCK_SPINS; i++) {
 		if (take_lock(c))
 			return true;
-		bpf_ktime_get_ns(); /* a while */
+#pragma unroll
+		for (j = 0; j < 32; j++)
+			bpf_ktime_get_ns();
 	}
 	return false;
 }

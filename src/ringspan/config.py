@@ -47,6 +47,7 @@ class Settings:
     series_idle_s: float = 900.0
     body_sizes: bool = False
     active_requests: bool = False
+    opt_in: list[str] = field(default_factory=list)
 
 
 BOUNDS: dict[str, tuple[float, float, type[int | float]]] = {
@@ -64,6 +65,7 @@ BOUNDS: dict[str, tuple[float, float, type[int | float]]] = {
     "series": (1, 1 << 20, int),
     "series_idle_s": (1, 1e9, float),
 }
+OPT_IN = ("client.port", "network.local.address", "network.local.port", "url.scheme")
 SWITCHES = ("body_sizes", "active_requests")
 
 
@@ -78,17 +80,19 @@ def _number(key: str, value: Any, where: str) -> Any:
 def _text(key: str, value: Any, where: str) -> str:
     if isinstance(value, (dict, list)) or value is None:
         raise UsageError(f"{where}: {key}: {value!r} is not a text")
+    if key == "opt_in" and value not in OPT_IN:
+        raise UsageError(f"{where}: {key}: {value!r} is not one of {', '.join(OPT_IN)}")
     return str(value)
 
 
 def _checked(key: str, value: Any, where: str) -> Any:
     if key in CHOICES and value is not None and value not in CHOICES[key]:
         raise UsageError(f"{where}: {key}: {value!r} is not one of {', '.join(CHOICES[key])}")
-    if key in ("pid", "port", "exe"):
+    if key in ("pid", "port", "exe", "opt_in"):
         values = [] if value is None else value if isinstance(value, list) else [value]
         if len(values) > LIST_MAX:
             raise UsageError(f"{where}: {key}: {len(values)} of them, {LIST_MAX} is the most")
-        return [_text(key, v, where) if key == "exe" else _number(key, v, where) for v in values]
+        return [_number(key, v, where) if key in BOUNDS else _text(key, v, where) for v in values]
     if key in BOUNDS and value is not None:
         value = _number(key, value, where)
     if key in SWITCHES and value is not None and not isinstance(value, bool):

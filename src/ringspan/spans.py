@@ -19,7 +19,7 @@ from ringspan import contract, failures, redact, target, trace_context
 from ringspan.model import Facts, Span
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from ringspan.clock import Clock
     from ringspan.model import Identity
@@ -50,9 +50,10 @@ def text(raw: bytes) -> str:
 
 
 class SpanMaker:
-    """Makes spans of rows; identify(row) says whose they are."""
+    """Makes spans of rows; identify(row) says whose they are; opt_in names attributes that must be asked for."""
 
-    def __init__(self, clock: Clock, identify: Callable[[Any], Identity]) -> None:
+    def __init__(self, clock: Clock, identify: Callable[[Any], Identity], opt_in: Iterable[str] = ()) -> None:
+        self._opt_in = frozenset(opt_in)
         self._clock = clock
         self._identify = identify
         self._facts: dict[tuple[Any, ...], Facts] = {}
@@ -63,6 +64,8 @@ class SpanMaker:
         own = {"process.pid": row.tgid}
         if row.role == SERVER and row.family != AF_UNIX:
             own[network_attributes.NETWORK_PEER_PORT] = row.remote_port
+        if self._opt_in and row.family != AF_UNIX:
+            self._add_ports(own, row)
         parent = trace_context.parse(text(row.traceparent)) if row.traceparent else None
         return Span(
             facts=facts,
@@ -85,10 +88,24 @@ class SpanMaker:
         facts = self._facts.get(key)
         if facts is None:
             facts = describe(row)
+            self._add_opted_in(facts.attributes, row)
             if len(self._facts) >= FACTS_MAX:
                 del self._facts[next(iter(self._facts))]
             self._facts[key] = facts
         return facts
+
+    def _add_ports(self, own: dict[str, int], row: Any) -> None:
+        """Ports differ from span to span; that of a failed connect's own end is not known."""
+        if client_attributes.CLIENT_PORT in self._opt_in and row.role == SERVER:
+            own[client_attributes.CLIENT_PORT] = row.remote_port
+        if network_attributes.NETWORK_LOCAL_PORT in self._opt_in and row.local_port:
+            own[network_attributes.NETWORK_LOCAL_PORT] = row.local_port
+
+    def _add_opted_in(self, out: dict[str, Any], row: Any) -> None:
+        if url_attributes.URL_SCHEME in self._opt_in and row.kind != CONNECT_FAILURE:
+            out[url_attributes.URL_SCHEME] = "http"
+        if network_attributes.NETWORK_LOCAL_ADDRESS in self._opt_in and row.family != AF_UNIX and row.local_port:
+            out[network_attributes.NETWORK_LOCAL_ADDRESS] = target.address(row.family, row.local_address)
 
 
 def _state(row: Any) -> str:

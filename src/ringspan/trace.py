@@ -80,7 +80,7 @@ class Tracer:
         self._births = Ring(probe.maps["births"], BIRTH_RING_BYTES, contract.BIRTH)
         self._clock = Clock()
         self._identify = Identifier()
-        self._spans = SpanMaker(self._clock, self._identify)
+        self._spans = SpanMaker(self._clock, self._identify, settings.opt_in)
         self._counts = Counts()
         self._taken = 0
         self._sweeper = Sweeper(probe)

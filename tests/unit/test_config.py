@@ -42,6 +42,7 @@ def test_a_flag_wins_over_the_file(tmp_path: Path) -> None:
         ("[" * 5000, "not YAML"),
         ("exe: {a: b}", "exe: {'a': 'b'} is not a text"),
         ("exe: [[a]]", "exe: ['a'] is not a text"),
+        ("opt_in: [cookie]", "opt_in: 'cookie' is not one of client.port"),
         ("body_sizes: 3", "body_sizes: 3 is not true or false"),
         ("otlp: httpx://a", "otlp: 'httpx://a' is not a URL"),
         ("otlp: nonsense", "otlp: 'nonsense' is not a URL"),

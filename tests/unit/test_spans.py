@@ -193,3 +193,16 @@ def test_redaction_takes_time_in_proportion() -> None:
 )  # fmt: skip
 def test_only_valid_members_of_a_tracestate_go_out(given: str, cut: bool, kept: str) -> None:
     assert trace_context.state(given, cut=cut) == kept
+
+
+def test_attributes_that_must_be_asked_for() -> None:
+    names = ["client.port", "network.local.address", "network.local.port", "url.scheme"]
+    maker = SpanMaker(Clock(), lambda _row: Identity("svc"), names)
+    served, made = maker.span(row()).attributes, maker.span(row(**CLIENT)).attributes
+    assert {name: served.get(name) for name in names} == {
+        "client.port": 40000, "network.local.address": "127.0.0.1", "network.local.port": 8080, "url.scheme": "http",
+    }  # fmt: skip
+    assert {name: made.get(name) for name in names} == {
+        "client.port": None, "network.local.address": "127.0.0.1", "network.local.port": 40000, "url.scheme": "http",
+    }  # fmt: skip
+    assert not {"client.port", "network.local.address", "network.local.port"} & set(span().attributes)
