@@ -66,9 +66,11 @@ class Way:
     queue: QueueLimits
     sampler: Sampler
     exporter: MetricExporter | None
+    export_timeout_ms: float
     interval_s: float
     series: SeriesLimits
     active_requests: bool
+    exemplars: bool = True
 
 
 def prepare(settings: Settings) -> Way | None:
@@ -87,11 +89,12 @@ def prepare(settings: Settings) -> Way | None:
             queue_bytes=settings.queue_bytes,
             batch_spans=int(_number("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 512)),
             linger_s=max(0.01, _number("OTEL_BSP_SCHEDULE_DELAY", 200, 0) / 1000),
-            timeout_s=traces.timeout_s if traces else 10.0,
+            timeout_s=min(traces.timeout_s if traces else 10.0, _number("OTEL_BSP_EXPORT_TIMEOUT", 30_000) / 1000),
             retry_s=settings.retry_s,
         ),
         sampler=Sampler(rule, settings.spans_per_second),
         exporter=exporter,
+        export_timeout_ms=_number("OTEL_METRIC_EXPORT_TIMEOUT", 30_000),
         interval_s=_number("OTEL_METRIC_EXPORT_INTERVAL", INTERVAL_MS) / 1000,
         series=SeriesLimits(
             settings.series,
@@ -100,6 +103,7 @@ def prepare(settings: Settings) -> Way | None:
             settings.body_sizes,
         ),
         active_requests=settings.active_requests,
+        exemplars=os.environ.get("OTEL_METRICS_EXEMPLAR_FILTER", "").strip().lower() != "always_off",
     )
 
 
@@ -115,7 +119,7 @@ class Telemetry:
         self._metrics = ExchangeMetrics(way.series, identify, now, self._began_unix_ns)
         self._active = ActiveRequests(identify) if way.active_requests else None
         self._delivery = Delivery(way.sender, way.queue) if way.sender else None
-        self._reporter = report.Reporter(way.exporter) if way.exporter else None
+        self._reporter = report.Reporter(way.exporter, way.export_timeout_ms) if way.exporter else None
         self._next_report, self._next_tidy = now + way.interval_s, now + TIDY_S
 
     @property
@@ -134,7 +138,8 @@ class Telemetry:
         else:
             chosen = [span for span, keep in zip(made, kept.tolist(), strict=True) if keep]
         if chosen:
-            self._metrics.exemplify(chosen, slots[kept])
+            if self._way.exemplars:
+                self._metrics.exemplify(chosen, slots[kept])
             self._delivery.put(chosen)
 
     def accounts(self, recorded: int) -> list[Account]:

@@ -138,8 +138,9 @@ def _pieces(metric: Metric) -> Iterator[Metric]:
 class Reporter:
     """Exports one report at a time; the drain never waits for it."""
 
-    def __init__(self, exporter: MetricExporter) -> None:
+    def __init__(self, exporter: MetricExporter, timeout_ms: float) -> None:
         self._exporter = exporter
+        self._timeout_ms = timeout_ms
         self._builder = Builder(exporter._preferred_temporality or {})  # noqa: SLF001 - as the SDK's own readers do
         self._offered: Report | None = None
         self._arrived: Report | None = None
@@ -204,7 +205,7 @@ class Reporter:
 
     def _sent(self, part: MetricsData) -> bool:
         try:
-            return self._exporter.export(part) is MetricExportResult.SUCCESS
+            return self._exporter.export(part, self._timeout_ms) is MetricExportResult.SUCCESS
         except Exception:  # noqa: BLE001 - counted; the exporter's own words are kept off the terminal
             return False
 
