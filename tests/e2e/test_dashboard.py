@@ -17,8 +17,8 @@ from peers.servers import start
 from peers.test_peers import available
 
 from . import stack
+from .surroundings import environment
 from .test_stack import ALL, SETTLE_SECONDS, Fed
-from .test_telemetry import environment
 from .tracer import trace
 
 pytestmark = [pytest.mark.root, pytest.mark.peers, pytest.mark.backend, pytest.mark.timeout(5400)]

@@ -5,11 +5,8 @@ from __future__ import annotations
 import bisect
 import os
 import socket
-import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +21,7 @@ from ringspan.metrics.buckets import SECONDS
 from ringspan.sampling import BURST_S
 
 from .collector import Collector, attributes, collector, free_port
+from .surroundings import ANSWERS, answering, environment, exchange
 from .tracer import trace
 
 pytestmark = [pytest.mark.root, pytest.mark.peers, pytest.mark.backend]
@@ -35,62 +33,9 @@ EVERY_HALF_SECOND = {"OTEL_METRIC_EXPORT_INTERVAL": "500"}
 DURATIONS = {"http.server.request.duration": SERVER_KIND, "http.client.request.duration": CLIENT_KIND}
 
 
-@contextmanager
-def environment(**values: str) -> Iterator[None]:
-    """Variables of the tracers that are started meanwhile."""
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-
-
 def flags_for(running: Collector, *ports: int, protocol: str = "grpc") -> list[str]:
     named = [flag for port in ports for flag in ("--port", str(port))]
     return [*named, "--otlp", running.url(protocol), "--protocol", protocol]
-
-
-def exchange(port: int, request: bytes) -> None:
-    with socket.create_connection(("127.0.0.1", port)) as client:
-        client.sendall(request)
-        while client.recv(65536):
-            pass
-
-
-@contextmanager
-def answering(answers: dict[bytes, bytes | None]) -> Iterator[int]:
-    """A server that gives each target its answer, or none, and closes."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-
-        def serve() -> None:
-            while True:
-                try:
-                    connection, _ = listener.accept()
-                except OSError:
-                    return
-                with connection:
-                    head = connection.recv(65536)
-                    answer = answers.get(head.split(b" ")[1].split(b"?")[0])
-                    if answer:
-                        connection.sendall(answer)
-
-        threading.Thread(target=serve, daemon=True).start()
-        yield listener.getsockname()[1]
-
-
-def answer(status: bytes, body: bytes = b"hi") -> bytes:
-    return b"HTTP/1.1 %s\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s" % (status, len(body), body)
-
-
-ANSWERS: dict[bytes, bytes | None] = {
-    b"/ok": answer(b"200 OK"), b"/gone": answer(b"404 Not Found"), b"/broken": answer(b"503 Service Unavailable"),
-    b"/none": None, b"/cut": b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhel",
-}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -335,3 +280,27 @@ def test_a_budget_keeps_the_errors(tmp_path: Path) -> None:
     assert len(found) <= 20 * (BURST_S + took + 1) < sent
     assert f"unsampled (budget) {sent - len(found)}" in ended.ledger
     assert "off by" not in ended.ledger
+
+
+def test_attributes_that_must_be_asked_for_arrive(tmp_path: Path) -> None:
+    config = tmp_path / "ringspan.yaml"
+    config.write_text(
+        "opt_in: [client.port, network.local.address, network.local.port, url.scheme]\nbody_sizes: true\n"
+    )
+    with environment(**EVERY_HALF_SECOND), collector(tmp_path) as running, answering(ANSWERS) as port:
+        with trace(*flags_for(running, port), "--config", str(config)) as tracer:
+            exchange(port, b"POST /ok HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody")
+            tracer.rows(expect=2)
+            tracer.stop()
+        spans = {span["kind"]: attributes(span) for span, _ in running.spans(2)}
+        sizes = {p.name: (p.unit, p.value["sum"]) for p in running.metrics() if p.name.endswith("body.size")}
+    served, made = spans[SERVER_KIND], spans[CLIENT_KIND]
+    assert served["client.port"] == served["network.peer.port"] == made["network.local.port"]
+    assert served["network.local.port"] == port
+    assert served["network.local.address"] == made["network.local.address"] == "127.0.0.1"
+    assert served["url.scheme"] == made["url.scheme"] == "http"
+    assert "client.port" not in made
+    assert sizes == {
+        "http.server.request.body.size": ("By", 4), "http.server.response.body.size": ("By", 2),
+        "http.client.request.body.size": ("By", 4), "http.client.response.body.size": ("By", 2),
+    }  # fmt: skip
