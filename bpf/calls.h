@@ -34,6 +34,7 @@ static __always_inline void enter_receive(u64 registers, u64 number)
 
 	if (has_own_files() || is_32bit_caller())
 		return;
+	readers.delete(&thread); /* of a call in which its last sibling went */
 	read_arguments(arguments, registers);
 	file = file_of(arguments[0]);
 	if (!file || receive_flags(number, arguments) & MSG_DONTWAIT_)

@@ -34,15 +34,11 @@ static __always_inline bool forget_next(u64 key, u64 now)
 static __always_inline struct connection *unix_connection(struct file *file, struct stream *s)
 {
 	struct connection *c;
-	u64 key;
 
 	if (!file || !stream_of_file(file, s))
 		return 0;
-	key = (u64)s->sk;
-	c = connections.lookup(&key);
-	if (!c || c->head.family != AF_UNIX_ || c->head.inode != inode_of(s))
-		return 0;
-	return c;
+	c = connection_known(s);
+	return c && c->head.family == AF_UNIX_ ? c : 0;
 }
 
 static __always_inline void note_shutdown(struct connection *c, struct sock *sk)

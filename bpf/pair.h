@@ -109,7 +109,7 @@ static __always_inline void fill_request(struct work *w, struct connection *c, s
 	if (s->has_sequence)
 		r->tcp_seq = s->sequence + w->window_at + w->mark[STATE_METHOD_FIRST] - 1;
 	else
-		r->tcp_seq = (c->unix_pair + c->next_request) | 1;
+		r->tcp_seq = (c->unix_pair + 2 * c->next_request) | 1;
 	fill_caller(r);
 	fill_ids(r);
 }

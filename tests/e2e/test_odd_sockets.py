@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from .test_command_line import begin, end
 from .tracer import Row, trace
 
 pytestmark = pytest.mark.root
@@ -134,3 +135,15 @@ def test_a_fake_request_in_a_body_that_began_before_the_trace() -> None:
                 swap((client, server), f"real{number}", 201 + number)
             rows = tracer.rows(2)
     assert answered(rows) == {"real0": 201, "real1": 202, "real2": 203}
+
+
+def test_the_lines_count_a_unix_exchange_once() -> None:
+    client, server = socket.socketpair()
+    tracer = begin("--show", "lines", "--interval", "60", "--pid", str(os.getpid()))
+    for _ in range(4):
+        swap((client, server), "shared", 200)
+    time.sleep(0.3)
+    out, _, _ = end(tracer)
+    client.close()
+    server.close()
+    assert out.splitlines() == ["Endpoint: /shared, Status Code: 200, Count: 4"]
