@@ -52,6 +52,11 @@ def parser() -> argparse.ArgumentParser:
     add("--port", type=int, action="append", metavar="N", help="only this server port (repeatable)")
     add("--exe", action="append", metavar="GLOB", help="only executables matching this (repeatable)")
     add("--duration", type=float, metavar="S", help="stop after so many seconds")
+    add(
+        "--user",
+        metavar="NAME",
+        help="be this user once attached, with no capability (fewer names: docs/threat-model.md)",
+    )
     add("--config", type=Path, metavar="FILE", help="settings as YAML; see config/default.yaml")
     commands.add_parser("doctor", help="say what this machine allows, and what to do about each no")
     return top
@@ -59,7 +64,7 @@ def parser() -> argparse.ArgumentParser:
 
 def run_trace(flags: dict[str, Any]) -> int:
     """Merge the settings, start compiling the probe, and only then import what takes long."""
-    from ringspan import config, doctor  # noqa: PLC0415
+    from ringspan import config, doctor, privileges  # noqa: PLC0415
     from ringspan.executables import Executables  # noqa: PLC0415
     from ringspan.launch import launch  # noqa: PLC0415
     from ringspan.stop import Stop  # noqa: PLC0415
@@ -70,8 +75,12 @@ def run_trace(flags: dict[str, Any]) -> int:
     if settings.show is None:
         settings = replace(settings, show="table" if sys.stdout.isatty() else "lines")
     doctor.require()
+    if settings.user:
+        privileges.check_user(settings.user)
     executables = Executables(settings.exe) if settings.exe else None
     start = launch(settings, executables)
+    privileges.limit(settings.user)
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy's threads would only wait: no matrix is multiplied here
 
     from ringspan import trace  # noqa: PLC0415
 
@@ -110,7 +119,6 @@ def main(argv: list[str] | None = None) -> NoReturn:
         print(f"ringspan: {error}", file=sys.stderr)
         status = error.exit_status
     except BrokenPipeError:  # the reader of our output has left: no error of ours
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         status = 0
     except KeyboardInterrupt:
         status = 130

@@ -36,6 +36,8 @@ class Settings:
     port: list[int] = field(default_factory=list)
     exe: list[str] = field(default_factory=list)
     duration: float | None = None
+    user: str | None = None
+    sandbox: bool = True
     ring_bytes: int = 16 << 20
     connections: int = 16384
     exchanges: int = 8192
@@ -66,7 +68,7 @@ BOUNDS: dict[str, tuple[float, float, type[int | float]]] = {
     "series_idle_s": (1, 1e9, float),
 }
 OPT_IN = ("client.port", "network.local.address", "network.local.port", "url.scheme")
-SWITCHES = ("body_sizes", "active_requests")
+SWITCHES = ("sandbox", "body_sizes", "active_requests")
 
 
 def _number(key: str, value: Any, where: str) -> Any:
@@ -99,6 +101,8 @@ def _checked(key: str, value: Any, where: str) -> Any:
         raise UsageError(f"{where}: {key}: {value!r} is not true or false")
     if key == "ring_bytes" and value & (value - 1):
         raise UsageError(f"{where}: ring_bytes: {value} is not a power of two")
+    if key == "user" and value is not None and not (isinstance(value, str) and value):
+        raise UsageError(f"{where}: user: {value!r} is not a name")
     if key == "otlp" and value is not None and not (isinstance(value, str) and URL.match(value)):
         raise UsageError(f"{where}: otlp: {value!r} is not a URL", "for example http://127.0.0.1:4317")
     return value

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from importlib import util
 from pathlib import Path
 
+from ringspan import privileges
 from ringspan.errors import CannotTrace
 from ringspan.probe.btf import BTF_FILE
 
-CAP_SYS_ADMIN, CAP_PERFMON, CAP_BPF = 21, 38, 39
 OLDEST_KERNEL = (5, 8)
 
 
@@ -52,18 +52,26 @@ def _btf() -> Check:
     return Check("kernel types (BTF)", there, detail, "run a kernel with CONFIG_DEBUG_INFO_BTF=y")
 
 
-def _capabilities() -> int:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("CapEff:"):
-            return int(line.split()[1], 16)
-    return 0
-
-
 def _privileges() -> Check:
-    held = _capabilities()
-    ok = bool(held >> CAP_SYS_ADMIN & 1) or (bool(held >> CAP_BPF & 1) and bool(held >> CAP_PERFMON & 1))
-    detail = f"uid {os.geteuid()}, capabilities {held:#x}"
-    return Check("privileges", ok, detail, "run as root (sudo), or with CAP_BPF and CAP_PERFMON")
+    lacking = privileges.missing(privileges.TO_TRACE)
+    detail = f"uid {os.geteuid()}" + "".join(f", {name} is missing ({one.purpose})" for name, one in lacking.items())
+    return Check("privileges", not lacking, detail, f"run as root (sudo), or with {', '.join(privileges.TO_TRACE)}")
+
+
+def _names() -> Check:
+    lacking = privileges.missing(privileges.TO_NAME)
+    detail = "; ".join(f"{name} is missing ({one.purpose})" for name, one in lacking.items())
+    remedy = "their services are named by command line and unit alone"
+    return Check("names of processes", not lacking, detail or "of all users", remedy, fatal=False)
+
+
+def _sandbox() -> Check:
+    lacking = [words for words, there in (
+        ("python3-seccomp (no system call is forbidden)", util.find_spec("seccomp") is not None),
+        ("libcap2 (all capabilities are kept)", privileges.available()),
+    ) if not there]  # fmt: skip
+    detail = f"not installed: {', '.join(lacking)}" if lacking else "capabilities dropped, system calls filtered"
+    return Check("once attached", not lacking, detail, "apt-get install python3-seccomp libcap2", fatal=False)
 
 
 def _lockdown() -> Check:
@@ -94,7 +102,7 @@ def _libbpf() -> Check:
     return Check("libbpf", True, "libbpf.so.1")
 
 
-CHECKS = (_kernel, _architecture, _btf, _privileges, _lockdown, _bcc, _libbpf)
+CHECKS = (_kernel, _architecture, _btf, _privileges, _names, _lockdown, _bcc, _libbpf, _sandbox)
 
 
 def checks() -> list[Check]:

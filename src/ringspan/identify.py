@@ -43,16 +43,24 @@ class Birth(NamedTuple):
     cgroup: int
 
 
+def _file(path: Path) -> bytes:
+    return path.read_bytes()
+
+
+def _link(path: Path) -> bytes:
+    return os.readlink(os.fsencode(path))  # noqa: PTH115
+
+
 def _read(root: Path) -> Process:
     """Read /proc/PID; raises OSError if the process is gone."""
-    raw = os.readlink(os.fsencode(root / "exe")).removesuffix(b" (deleted)")  # noqa: PTH115
-    executable = raw.decode(errors="backslashreplace")
+    readers = {"exe": _link, "cmdline": _file, "environ": _file, "cgroup": _file}
     texts = {}
-    for name in ("cmdline", "environ", "cgroup"):
+    for name, read in readers.items():
         try:
-            texts[name] = (root / name).read_bytes()
-        except PermissionError:
+            texts[name] = read(root / name)
+        except PermissionError:  # another user's, without CAP_SYS_PTRACE or CAP_DAC_READ_SEARCH
             texts[name] = b""
+    executable = texts["exe"].removesuffix(b" (deleted)").decode(errors="backslashreplace")
     return Process(texts["cmdline"], texts["environ"], texts["cgroup"].decode(errors="replace"), executable)
 
 
@@ -141,8 +149,16 @@ class Identifier:
         if row.process_start_ns and _start_ticks(root) != row.process_start_ns // TICK_NS:
             raise ProcessLookupError(row.tgid)  # another has its pid by now
         arguments = (root / "cmdline").read_bytes()
-        identity = known.identity if known and known.arguments == arguments else identity_of(_read(root))
+        identity = known.identity if known and known.arguments == arguments else self._read(row, root)
         return Known(row.process_start_ns, arguments, now, identity)
+
+    def _read(self, row: Any, root: Path) -> Identity:
+        """Name a process that lives; where /proc does not show all of it, exec may have left more."""
+        process = _read(root)
+        if not process.executable and (row.tgid, row.process_start_ns) in self._born:
+            return self._as_born(row)
+        identity = identity_of(process)
+        return identity if identity.service_name else Identity(row.comm.decode(errors="backslashreplace"))
 
     def _as_born(self, row: Any) -> Identity:
         """Name a process that is gone by what exec left of it; if it was only forked, it is its parent."""

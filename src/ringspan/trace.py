@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ringspan import contract, ledger, telemetry
+from ringspan import contract, ledger, privileges, sandbox, telemetry
 from ringspan.clock import Clock
 from ringspan.counts import Counts
-from ringspan.errors import UsageError
+from ringspan.errors import CannotTrace, UsageError
 from ringspan.identify import Identifier
 from ringspan.metrics.own import Cost
 from ringspan.model import rows
@@ -212,6 +212,17 @@ class Tracer:
         return State(self._ledger(), Cost.now(self._probe.run_time()[0]), self._probe.in_flight())
 
 
+def confine(settings: Settings) -> None:
+    """Give up, once attached, what only starting took; raises CannotTrace."""
+    if settings.user:
+        try:
+            privileges.become(settings.user)
+        except OSError as error:
+            raise CannotTrace(f"cannot become {settings.user}: {error.strerror}", "see ringspan doctor") from error
+    if settings.sandbox:
+        sandbox.enter()
+
+
 def run(settings: Settings, start: Start, executables: Executables | None, stop: Stop) -> int:
     """Trace as asked, with a probe that is being compiled; returns the exit status; raises CannotTrace, UsageError."""
     telemetry.silence_sdk()
@@ -225,6 +236,7 @@ def run(settings: Settings, start: Start, executables: Executables | None, stop:
     probe = start.finish(lambda: stop.asked)
     if not probe:
         return 0
+    confine(settings)
     tracer = Tracer(settings, probe, executables, way)
     print("ready: capture syscall (raw tracepoints)", file=sys.stderr, flush=True)
     notify_ready()

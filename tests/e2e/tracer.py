@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
 SOURCES = Path(__file__).parents[2] / "src"
 READY_SECONDS = 60.0
@@ -38,6 +38,15 @@ class Ended:
     ledger: str
 
 
+@dataclass(frozen=True)
+class How:
+    """What runs it: a command that runs a command, a Python, and where that one finds modules beside its own."""
+
+    launcher: Sequence[str] = ()
+    interpreter: str = sys.executable
+    paths: Sequence[str] = ()
+
+
 def anything(_row: Row) -> bool:
     return True
 
@@ -45,10 +54,10 @@ def anything(_row: Row) -> bool:
 class Tracer:
     """One run of the tracer."""
 
-    def __init__(self, *args: str) -> None:
-        path = os.pathsep.join(filter(None, [str(SOURCES), os.environ.get("PYTHONPATH", "")]))
+    def __init__(self, *args: str, run: How) -> None:
+        path = os.pathsep.join(filter(None, [str(SOURCES), *run.paths, os.environ.get("PYTHONPATH", "")]))
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "ringspan.cli", "trace", "--show", "json", *args],
+            [*run.launcher, run.interpreter, "-m", "ringspan.cli", "trace", "--show", "json", *args],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -145,9 +154,9 @@ class Tracer:
 
 
 @contextmanager
-def trace(*args: str) -> Iterator[Tracer]:
+def trace(*args: str, run: How = How()) -> Iterator[Tracer]:
     """A tracer that captures; it is ended in any case."""
-    tracer = Tracer(*args)
+    tracer = Tracer(*args, run=run)
     try:
         tracer.wait_ready()
         yield tracer

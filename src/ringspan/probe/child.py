@@ -111,6 +111,16 @@ def compile_program(bcc: Any, settings: ProbeSettings) -> Any:
             ) from error
 
 
+def refused(name: str, reason: str) -> CannotTrace:
+    """Say why the kernel does not take a program; in lockdown=confidentiality it knows no way to read its memory."""
+    if "unknown func bpf_probe_read" in reason:
+        return CannotTrace(
+            "the kernel is in lockdown=confidentiality, where BPF may not read its memory",
+            "boot with lockdown=integrity or without lockdown",
+        )
+    return CannotTrace(f"the kernel refuses the program {name}: {reason}", "run as root; see ringspan doctor")
+
+
 def load_functions(bcc: Any, program: Any) -> dict[str, int]:
     """Have the kernel verify the programs, side by side; returns descriptors; raises CannotTrace with its words."""
     names = [*TAIL_CALLED, *ATTACHED.values()]
@@ -120,8 +130,7 @@ def load_functions(bcc: Any, program: Any) -> dict[str, int]:
         error = future.exception()
         if error:
             words = [line for line in said() if not line.startswith(("processed", "bpf:"))]
-            reason = words[-1] if words else str(error)
-            raise CannotTrace(f"the kernel refuses the program {name}: {reason}", "run as root; see ringspan doctor")
+            raise refused(name, words[-1] if words else str(error))
     return {name: int(future.result().fd) for name, future in loaded.items()}
 
 

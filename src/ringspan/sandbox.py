@@ -1,0 +1,90 @@
+"""The system calls that a tracer at work may make; all others fail (seccomp(2), by libseccomp's own Python module)."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import socket
+import termios
+from importlib import import_module
+from typing import Any
+
+log = logging.getLogger(__name__)
+# What Python, numpy, gRPC, the C library and the terminal ask for, and no more. Nothing here opens a file to write,
+# begins a program, changes who this process is, looks into or signals another, or listens for connections.
+ALLOWED = {
+    "memory": "brk madvise mincore mlock mmap mprotect mremap munlock munmap",
+    "what is open": "close close_range dup dup2 dup3 fadvise64 fcntl fdatasync fstat fstatfs fsync getdents64 lseek "
+    "pipe2 pread64 pwrite64 read readv write writev",
+    "files by name": "access faccessat faccessat2 getcwd lstat newfstatat readlink readlinkat stat statfs statx",
+    "waiting": "epoll_create1 epoll_ctl epoll_pwait epoll_pwait2 epoll_wait eventfd2 poll ppoll pselect6 select",
+    "sockets": "bind connect getpeername getsockname getsockopt recvfrom recvmmsg recvmsg sendmmsg sendmsg sendto "
+    "setsockopt shutdown",
+    "time": "clock_getres clock_gettime clock_nanosleep gettimeofday nanosleep restart_syscall time timerfd_create "
+    "timerfd_settime times",
+    "threads": "arch_prctl exit exit_group futex futex_waitv getcpu getpriority gettid membarrier rseq "
+    "sched_getaffinity sched_getparam sched_getscheduler sched_yield set_robust_list set_tid_address",
+    "signals": "rt_sigaction rt_sigpending rt_sigprocmask rt_sigreturn rt_sigsuspend rt_sigtimedwait sigaltstack",
+    "who and where": "getegid geteuid getgid getgroups getpgrp getpid getppid getrandom getresgid getresuid getrusage "
+    "getuid sysinfo uname wait4 waitid",
+}
+FAMILIES = (socket.AF_UNIX, socket.AF_INET, socket.AF_INET6, socket.AF_NETLINK)
+MAP_COMMANDS = (1, 2, 3, 4)  # BPF_MAP_{LOOKUP,UPDATE,DELETE}_ELEM and _GET_NEXT_KEY: enum bpf_cmd in linux/bpf.h
+CLONE_THREAD = 0x10000
+# Descriptors' flags and the terminal's modes and size; not TIOCSTI nor TIOCLINUX, which type into a terminal.
+IOCTLS = (termios.FIOCLEX, termios.FIONCLEX, termios.FIONBIO, termios.FIONREAD, termios.TCGETS, termios.TCSETS,
+          termios.TCSETSW, termios.TCSETSF, termios.TIOCGWINSZ, termios.TIOCGPGRP, termios.TIOCSPGRP)  # fmt: skip
+PR_SET_NAME, PR_GET_NAME, PR_SET_VMA = 15, 16, 0x53564D41
+WRITING = os.O_ACCMODE | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+
+
+def _library() -> Any:
+    """Import libseccomp's module; raises ImportError."""
+    return import_module("seccomp")
+
+
+def _filter(library: Any) -> Any:
+    """Make the filter; a call that is not allowed does not exist (ENOSYS: the C library then looks for another way)."""
+    rules, allow = library.SyscallFilter(library.ERRNO(errno.ENOSYS)), library.ALLOW
+    equal, masked = library.EQ, library.MASKED_EQ
+
+    def add(name: str, *conditions: tuple[Any, ...]) -> None:
+        if library.resolve_syscall(library.Arch(), name) >= 0:  # not each machine has each call
+            rules.add_rule(allow, name, *(library.Arg(*condition) for condition in conditions))
+
+    for name in " ".join(ALLOWED.values()).split():
+        add(name)
+    add("open", (1, masked, WRITING, 0))
+    add("openat", (2, masked, WRITING, 0))
+    add("clone", (0, masked, CLONE_THREAD, CLONE_THREAD))
+    for name, number in (("kill", 0), ("tgkill", 0)):
+        add(name, (number, equal, os.getpid()))
+    add("prlimit64", (0, equal, 0), (2, equal, 0))
+    for number in IOCTLS:
+        add("ioctl", (1, equal, number))
+    for number in (PR_SET_NAME, PR_GET_NAME, PR_SET_VMA):
+        add("prctl", (0, equal, number))
+    for family in FAMILIES:
+        add("socket", (0, equal, family))
+    add("socketpair", (0, equal, socket.AF_UNIX))
+    for command in MAP_COMMANDS:
+        add("bpf", (0, equal, command))
+    return rules
+
+
+def enter() -> bool:
+    """Allow only these calls from now on, in all threads; returns whether it could be done, and says why not."""
+    try:
+        library = _library()
+        rules = _filter(library)
+        rules.set_attr(library.Attr.CTL_TSYNC, 1)
+        rules.set_attr(library.Attr.CTL_OPTIMIZE, 2)  # a binary tree: a call then costs some tens of nanoseconds
+        rules.load()
+    except ImportError:
+        log.warning("no system call is forbidden: python3-seccomp is not installed for this Python")
+    except (OSError, RuntimeError) as error:
+        log.warning("no system call is forbidden: %s", error)
+    else:
+        return True
+    return False

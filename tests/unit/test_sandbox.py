@@ -1,0 +1,98 @@
+"""What the sandbox forbids, tried in a process of its own; and that what a tracer does goes on."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SYSTEM_PYTHON = "/usr/bin/python3"
+ENTER = "import ctypes, os, socket, sys, threading; sys.path.insert(0, {!r}); from ringspan import sandbox; assert sandbox.enter()\n"
+SOURCES = str(Path(__file__).parents[2] / "src")
+FORBIDDEN = {
+    "write a file": "open('/dev/null', 'w')",
+    "make a file": "os.open('made', os.O_RDONLY | os.O_CREAT)",
+    "remove a file": "os.unlink('there')",
+    "rename a file": "os.rename('there', 'other')",
+    "change a mode": "os.chmod('there', 0o777)",
+    "exec": "os.execv('/bin/true', ['true'])",
+    "fork": "os.fork()",
+    "signal another process": "os.kill(os.getppid(), 0)",
+    "signal its group": "os.kill(0, 0)",
+    "become another": "os.setuid(os.getuid())",
+    "see packets": "socket.socket(socket.AF_PACKET, socket.SOCK_RAW)",
+    "listen": "socket.socket().listen()",
+    "type into a terminal": "__import__('fcntl').ioctl(0, __import__('termios').TIOCSTI, b'x')",
+    "look into a process": "call(101, 16, os.getppid(), 0, 0)",
+    "read another's memory": "call(310, os.getppid(), 0, 0, 0, 0, 0)",
+    "take another's descriptor": "call(438, 0, 0, 0)",
+    "open by handle": "call(304, 0, 0, 0)",
+    "load a BPF program": "call(321, 5, 0, 0)",
+    "make a BPF map": "call(321, 0, 0, 0)",
+    "open a perf event": "call(298, 0, 0, 0, 0, 0)",
+    "use io_uring": "call(425, 1, 0)",
+    "mount": "call(165, 0, 0, 0, 0, 0)",
+    "enter a namespace": "call(308, 0, 0)",
+    "make a namespace": "call(272, 0x10000000)",
+    "load a module": "call(313, 0, 0, 0)",
+}
+CALL = """
+def call(number, *args):
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.syscall(number, *args) < 0:
+        raise OSError(ctypes.get_errno(), '')
+"""
+ALLOWED = """
+thread = threading.Thread(target=lambda: print(open('/proc/self/status').readline()))
+thread.start(); thread.join()
+print(os.listdir('/proc/self/fd') != [], socket.create_connection(('127.0.0.1', PORT)).getpeername()[0])
+os.kill(os.getpid(), 0)
+print(os.get_terminal_size.__name__, len(os.urandom(8)))
+"""
+
+
+def have_libseccomp() -> None:
+    if subprocess.run([SYSTEM_PYTHON, "-c", "import seccomp"], capture_output=True, check=False).returncode:
+        pytest.skip("needs libseccomp's module (Debian: python3-seccomp)")
+
+
+def run(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [SYSTEM_PYTHON, "-c", ENTER.format(SOURCES) + CALL + code],
+        capture_output=True, text=True, cwd=folder, stdin=subprocess.DEVNULL, check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux" or not Path("/lib64/ld-linux-x86-64.so.2").exists(), reason="numbers are x86_64's"
+)
+@pytest.mark.parametrize("what", FORBIDDEN)
+def test_forbidden(what: str, tmp_path: Path) -> None:
+    have_libseccomp()
+    (tmp_path / "there").write_text("x")
+    code = f"try:\n    {FORBIDDEN[what]}\nexcept OSError as error:\n    print(error.errno)\nelse:\n    print('done')"
+    done = run(code, tmp_path)
+    assert done.stdout == "38\n", done.stderr  # ENOSYS
+    assert [path.name for path in tmp_path.iterdir()] == ["there"]
+
+
+def test_what_a_tracer_does_is_allowed(tmp_path: Path) -> None:
+    have_libseccomp()
+    import socket  # noqa: PLC0415
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        done = run(ALLOWED.replace("PORT", str(server.getsockname()[1])), tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["Name:\tpython3", "", "True 127.0.0.1", "get_terminal_size 8"]
+
+
+def test_without_the_library_it_is_said_and_nothing_else(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ringspan import sandbox  # noqa: PLC0415
+
+    monkeypatch.setitem(sys.modules, "seccomp", None)
+    assert not sandbox.enter()
+    assert "python3-seccomp is not installed" in caplog.text
