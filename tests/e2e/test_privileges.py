@@ -19,6 +19,7 @@ from peers.clients import run
 from peers.plan import Call
 from peers.servers import start
 
+from .collector import free_port
 from .tracer import Ended, How, Tracer, trace
 
 pytestmark = pytest.mark.root
@@ -45,9 +46,9 @@ def threads(pid: int) -> list[dict[str, str]]:
 
 
 @contextmanager
-def named_server() -> Iterator[Any]:
+def named_server(port: int = 0) -> Iterator[Any]:
     with mock.patch.dict(os.environ, {"OTEL_SERVICE_NAME": "shop"}):
-        starting = start("http.server")
+        starting = start("http.server", port)
         server = starting.__enter__()
     try:
         yield server
@@ -86,8 +87,9 @@ def test_as_another_user_all_is_seen_though_not_all_named() -> None:
 
 
 def test_as_another_user_what_exec_left_still_names() -> None:
-    flags = ["--exe", Path(sys.executable).resolve().name, "--role", "server"]
-    with trace(*flags, "--user", "nobody") as tracer, named_server() as server:
+    port = free_port()
+    flags = ["--port", str(port), "--role", "server"]
+    with trace(*flags, "--user", "nobody") as tracer, named_server(port) as server:
         run("curl", server.url, [Call("GET", "/api/users")])
         rows = tracer.rows(expect=1)
     assert {row["resource"]["service.name"] for row in rows} == {"shop"}
