@@ -64,7 +64,6 @@ static __always_inline bool socket_read(u32 fd, struct stream *s)
 
 static __always_inline void enter_send(u64 number, const u64 *arguments, u32 fd, u64 now)
 {
-	u64 thread = bpf_get_current_pid_tgid();
 	struct call call = {.begin_ns = now, .number = number};
 	struct connection *c;
 	struct stream s = {};
@@ -74,22 +73,8 @@ static __always_inline void enter_send(u64 number, const u64 *arguments, u32 fd,
 	c = connection_for_caller(&s);
 	if (!c || c->off)
 		return;
-	if (c->fresh)
-		note_unanswered(s.sk, c);
-	c->fresh = 0;
-	call.sleeps = sleeps();
-	call.sk = (u64)s.sk;
-	call.identity = c->head.identity;
-	call.family = c->head.family;
 	__builtin_memcpy(call.arguments, arguments, sizeof(call.arguments));
-	if (c->head.family != AF_UNIX_)
-		call.sequence = sequence_written(s.sk);
-	if (!calls.update(&thread, &call)) {
-		c->writer = thread;
-	} else {
-		count(COUNTER_CALLS_TABLE_FULL);
-		c->broken = COUNTER_DESYNC_OVERLAP; /* its bytes will be missing */
-	}
+	begin_send(&call, s.sk, c);
 }
 
 static __always_inline void enter_sending(u64 registers, u64 number, int kind)
@@ -101,25 +86,6 @@ static __always_inline void enter_sending(u64 registers, u64 number, int kind)
 		return;
 	read_arguments(arguments, registers);
 	enter_send(number, arguments, arguments[kind == CALL_SPLICE ? 2 : 0], now);
-}
-
-static __always_inline bool is_fatal(s64 result)
-{
-	return result == -ECONNRESET_ || result == -ETIMEDOUT_ || result == -EPIPE_ ||
-	       (result <= -100 && result >= -103) || result == -112 || result == -113;
-}
-
-static __always_inline u16 fatal_error(s64 result)
-{
-	return result == -EPIPE_ ? ECONNRESET_ : -result;
-}
-
-static __always_inline bool is_at_end(struct sock *sk)
-{
-	u8 shut = 0;
-
-	READ(shut, sk->sk_shutdown);
-	return shut & 1;
 }
 
 /* Of a noted socket only the address is known: it was followed when its reader went to sleep. */
@@ -134,64 +100,26 @@ static __always_inline bool exit_receive(u64 number, const u64 *arguments, u32 f
 					 u64 now)
 {
 	u64 flags = receive_flags(number, arguments);
+	struct call call = {.number = number, .flags = flags};
 	struct connection *c;
 	struct stream s = {};
-	struct work *w;
 
-	if (is_own_process() || !socket_read(fd, &s))
-		return false;
-	if ((result < 0 && !is_fatal(result)) || flags & (MSG_PEEK_ | MSG_ERRQUEUE_))
+	if (is_own_process() || !socket_read(fd, &s) || !is_telling(flags, result))
 		return false;
 	c = s.inode ? connection_for_caller(&s) : connection_noted(&s);
-	if (!c || c->off || (!result && !is_at_end(s.sk)))
+	if (!c || c->off)
 		return false;
-	if (c->fresh && result > 0)
-		note_unserved(s.sk, c, result);
-	c->fresh = 0;
-	w = begin_work((u64)s.sk, INGRESS, now);
-	if (!w)
-		return false;
-	w->call.number = number;
-	w->call.family = c->head.family;
-	__builtin_memcpy(w->call.arguments, arguments, sizeof(w->call.arguments));
-	w->moved = result > 0 ? result : 0;
-	w->ended = !result;
-	w->error = result < 0 ? fatal_error(result) : 0;
-	if (c->head.family != AF_UNIX_) {
-		if (c->role != ROLE_CLIENT)
-			w->call.sequence = sequence_read(s.sk) - result;
-		w->opaque = (flags & MSG_TRUNC_) != 0; /* consumed, and shown to no one */
-	}
-	return true;
-}
-
-static __always_inline bool exit_send(const struct call *call, s64 result, u64 now)
-{
-	u64 key = call->sk, thread = bpf_get_current_pid_tgid();
-	struct connection *c = connections.lookup(&key);
-	struct work *w = begin_work(key, EGRESS, now);
-
-	if (!w || !c || c->off || c->head.identity != call->identity) {
-		calls.delete(&thread);
-		return false;
-	}
-	if (result < 0 && is_fatal(result) && !c->error)
-		c->error = fatal_error(result);
-	w->call = *call;
-	w->moved = result > 0 ? result : 0;
-	return true;
+	call.sk = (u64)s.sk;
+	__builtin_memcpy(call.arguments, arguments, sizeof(call.arguments));
+	return end_receive(&call, c, result, now);
 }
 
 static __always_inline void exit_accept(s64 fd)
 {
 	struct stream s = {};
-	u64 key;
 
-	if (fd < 0 || !process_wanted() || !stream_of(fd, &s))
-		return;
-	key = (u64)s.sk;
-	if (!connections.lookup(&key))
-		connection_open(&s, ROLE_SERVER, 1);
+	if (fd >= 0 && process_wanted() && stream_of(fd, &s))
+		accepted(&s);
 }
 
 /* A call has returned; true if its bytes are to be followed. */
@@ -213,7 +141,7 @@ static __always_inline bool exit_call(u64 registers, u64 number, int kind, s64 r
 	entered = calls.lookup(&thread);
 	if (entered)
 		call = *entered;
-	if (entered && call.connecting) {
+	if (entered && call.purpose == PURPOSE_CONNECT) {
 		calls.delete(&thread);
 		exit_connect(&call, result, now);
 		return false;
@@ -224,5 +152,46 @@ static __always_inline bool exit_call(u64 registers, u64 number, int kind, s64 r
 		return exit_receive(number, arguments, arguments[0], result, now);
 	if (!entered)
 		return false;
-	return exit_send(&call, result, now);
+	return end_send(&call, result, now);
+}
+
+/* The operations of io_uring that move a stream's bytes (enum io_uring_op in linux/io_uring.h):
+ * READV, WRITEV, READ_FIXED, WRITE_FIXED, SENDMSG, RECVMSG, READ, WRITE, SEND, RECV, SPLICE,
+ * SEND_ZC, SENDMSG_ZC, READ_MULTISHOT, RECV_ZC. */
+#define IO_URING_MOVES                                                                         \
+	(1ULL << 1 | 1ULL << 2 | 1ULL << 4 | 1ULL << 5 | 1ULL << 9 | 1ULL << 10 | 1ULL << 22 | \
+	 1ULL << 23 | 1ULL << 26 | 1ULL << 27 | 1ULL << 30 | 1ULL << 47 | 1ULL << 48 |         \
+	 1ULL << 49 | 1ULL << 58)
+
+/* Before 5.19 the tracepoint does not tell the operation (48863ffd3e81): there any use counts. */
+static __always_inline bool moves_bytes(u64 request)
+{
+#ifdef HAS_IO_URING_REQUEST
+	u8 operation = 0;
+
+	READ(operation, ((struct io_kiocb *)request)->opcode);
+	return operation < 64 && IO_URING_MOVES >> operation & 1;
+#else
+	return true;
+#endif
+}
+
+/* A stream whose bytes io_uring moves is not seen by system calls, from now on. */
+static __always_inline void enter_io_uring(u64 request, u32 fd)
+{
+	struct connection *c;
+	struct stream s = {};
+
+	if (is_own_process() || !moves_bytes(request) || !stream_of(fd, &s))
+		return;
+	c = connection_for_caller(&s);
+	if (!c || c->off || !admitted(c))
+		return;
+	count(COUNTER_UNSEEN_IO_URING);
+	if (!lock(c))
+		return;
+	if (outstanding(c))
+		settle(c, SETTLE_DESYNC, bpf_ktime_get_ns());
+	c->off = 1;
+	unlock(c);
 }

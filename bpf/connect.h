@@ -1,57 +1,60 @@
 /* connect(): attempts that fail become records of their own, once each, with the reason. */
 #pragma once
 
+/* The kernel's functions are given the address in its own memory. */
+#ifdef CAPTURE_TCP
+#define read_address(to, bytes, from) read_kernel(to, bytes, from)
+#else
+#define read_address(to, bytes, from) read_user(to, bytes, from)
+#endif
+
 /* Read where a connect() goes; false if it goes nowhere (AF_UNSPEC disconnects). */
 static __always_inline bool read_destination(struct attempt *a, u64 address, u64 bytes)
 {
 	u16 family = 0, port = 0;
 
-	bpf_probe_read_user(&family, sizeof(family), (void *)address);
+	read_address(&family, sizeof(family), address);
 	a->family = family;
 	if (family == AF_UNIX_) {
 		bytes -= 2;
 		OPAQUE(bytes);
 		if (bytes > 0 && bytes <= UNIX_PATH_MAX)
-			bpf_probe_read_user(a->unix_path, bytes, (void *)(address + 2));
+			read_address(a->unix_path, bytes, address + 2);
 		return true;
 	}
 	if (family != AF_INET_ && family != AF_INET6_)
 		return false;
-	bpf_probe_read_user(&port, sizeof(port), (void *)(address + 2));
+	read_address(&port, sizeof(port), address + 2);
 	a->port = host16(port);
 	if (family == AF_INET_)
-		bpf_probe_read_user(a->address, 4, (void *)(address + 4));
+		read_address(a->address, 4, address + 4);
 	else
-		bpf_probe_read_user(a->address, 16, (void *)(address + 8));
+		read_address(a->address, 16, address + 8);
 	return true;
 }
 
-/* connect() begins; returns the socket that it disconnects, if it does that. */
-static __always_inline u64 enter_connect(const u64 *arguments, u64 now)
+/* connect() begins, to an address of so many bytes; returns the socket that it disconnects, if it
+ * does that. */
+static __always_inline u64 begin_connect(const struct stream *s, u64 address, u64 bytes, u64 now)
 {
 	struct attempt a = {.begin_ns = now, .in_call = 1};
-	struct call call = {.begin_ns = now, .connecting = 1};
+	struct call call = {.begin_ns = now, .purpose = PURPOSE_CONNECT};
 	struct socket_summary summary = {};
-	struct stream s = {};
 	u64 key, thread = bpf_get_current_pid_tgid();
 
 	a.own = is_own_process();
-	if (!a.own && !process_wanted())
-		return 0;
-	if (!stream_of(arguments[0], &s))
-		return 0;
-	if (!read_destination(&a, arguments[1], arguments[2]))
-		return a.family == AF_UNSPEC_ ? (u64)s.sk : 0;
-	summarise(s.sk, &summary);
-	if (s.state >= SS_CONNECTING_ || !is_followed(s.sk, summary.family))
+	if (!read_destination(&a, address, bytes))
+		return a.family == AF_UNSPEC_ ? (u64)s->sk : 0;
+	summarise(s->sk, &summary);
+	if (s->state >= SS_CONNECTING_ || !is_followed(s->sk, summary.family))
 		return 0; /* a question about an earlier attempt, or no socket of ours */
-	a.inode = inode_of(&s);
+	a.inode = inode_of(s);
 	a.pid_tgid = thread;
 	a.process_start_ns = process_start_ns();
 	a.judged = judge_executable() == VERDICT_WANTED;
-	a.netns = network_namespace(s.sk);
+	a.netns = network_namespace(s->sk);
 	bpf_get_current_comm(a.comm, sizeof(a.comm));
-	key = (u64)s.sk;
+	key = (u64)s->sk;
 	call.sk = key;
 	if (attempts.update(&key, &a) || calls.update(&thread, &call))
 		count(COUNTER_CONNECTS_TABLE_FULL);
@@ -92,26 +95,24 @@ static __always_inline void fill_failed_connect(struct record *r, const struct a
 	fill_ids(r);
 }
 
-/* Where a record is made: an interrupt must not write over that of a call. */
-enum maker {
-	BY_CALL = 0,
-	BY_STATE,
-};
-
 /* An attempt has failed; errno 0: it was given up. A SYN sent again tells a time-out from a change
  * of mind. */
-static __always_inline void fail_connect(const struct attempt *a, int maker, u32 error, bool resent,
-					 u64 now)
+static __always_inline void fail_connect(const struct attempt *a, u32 error, bool resent, u64 now)
 {
 	int zero = 0;
-	struct record *r = failed_connects.lookup(&maker);
 	struct exchange *blank = blank_exchanges.lookup(&zero);
+	struct record *r;
 
-	if (!r || !blank || a->own)
+	if (!blank || a->own)
 		return;
 	count(COUNTER_CONNECT_FAILURES_SEEN);
 	if (!attempt_admitted(a)) {
 		count(COUNTER_CONNECT_FAILURES_FILTERED);
+		return;
+	}
+	r = record_new();
+	if (!r) {
+		count(COUNTER_CONNECT_FAILURES_LOST_RING_FULL);
 		return;
 	}
 	bpf_probe_read_kernel(r, sizeof(*r), blank);
@@ -121,10 +122,8 @@ static __always_inline void fail_connect(const struct attempt *a, int maker, u32
 	else
 		r->failure = error ? FAILURE_ERRNO : FAILURE_CANCELLED;
 	r->error_number = error;
-	if (emit(r))
-		count(COUNTER_CONNECT_FAILURES_LOST_RING_FULL);
-	else
-		count(COUNTER_CONNECT_FAILURES_RECORDED);
+	record_done(r);
+	count(COUNTER_CONNECT_FAILURES_RECORDED);
 }
 
 static __always_inline bool syn_was_resent(struct sock *sk)
@@ -191,9 +190,9 @@ static __always_inline void exit_connect(const struct call *call, s64 result, u6
 	if (!result)
 		connect_succeeded((struct sock *)key, a, now);
 	else if (!is_still_pending(result))
-		fail_connect(a, BY_CALL, -result, false, now);
+		fail_connect(a, -result, false, now);
 	else if (a->closed)
-		fail_connect(a, BY_CALL, a->error, syn_was_resent((struct sock *)key), now);
+		fail_connect(a, a->error, syn_was_resent((struct sock *)key), now);
 	else if (a->family != AF_UNIX_) /* which, interrupted, begins anew */
 		return;
 	attempts.delete(&key);
@@ -218,7 +217,7 @@ static __always_inline void connect_ended(struct sock *sk, int state, u64 now)
 			a->error = error;
 			return;
 		}
-		fail_connect(a, BY_STATE, error, syn_was_resent(sk), now);
+		fail_connect(a, error, syn_was_resent(sk), now);
 	}
 	attempts.delete(&key);
 }

@@ -233,6 +233,15 @@ static __always_inline void close_egress(struct connection *c, bool wholly, u64 
 	unlock(c);
 }
 
+static __always_inline void note_shutdown(struct connection *c, struct sock *sk)
+{
+	u8 shut = 0;
+
+	READ(shut, sk->sk_shutdown);
+	if (shut & 1)
+		c->peer_gone = 1;
+}
+
 static __always_inline void connection_forget(struct connection *c, u64 key, u64 now)
 {
 	c->reset = c->head.family != AF_UNIX_ && !c->closed_ns;

@@ -79,7 +79,9 @@ enum counter {
 	COUNTER_CONNECTS_TABLE_FULL = 20,
 	COUNTER_PROCESSES_LOST_RING_FULL = 21,
 	COUNTER_DESYNC_NO_PLACE = 22,
-	COUNTERS = 23,
+	COUNTER_MISSED_RETURNS = 23,
+	COUNTER_UNSEEN_IO_URING = 24,
+	COUNTERS = 25,
 };
 
 /* How the state of a connection begins: what user space needs to find the ones whose socket is

@@ -41,15 +41,6 @@ static __always_inline struct connection *unix_connection(struct file *file, str
 	return c && c->head.family == AF_UNIX_ ? c : 0;
 }
 
-static __always_inline void note_shutdown(struct connection *c, struct sock *sk)
-{
-	u8 shut = 0;
-
-	READ(shut, sk->sk_shutdown);
-	if (shut & 1)
-		c->peer_gone = 1;
-}
-
 /* close, shutdown or dup2; true if the connection of the descriptor is to be forgotten. */
 static __always_inline bool enter_close(u64 registers, int kind)
 {
@@ -101,11 +92,14 @@ static __always_inline bool exit_process(void)
 static __always_inline bool enter_connecting(u64 registers)
 {
 	u64 arguments[4] = {}, now = bpf_ktime_get_ns(), ended;
+	struct stream s = {};
 
-	if (is_32bit_caller())
+	if (is_32bit_caller() || !(is_own_process() || process_wanted()))
 		return false;
 	read_arguments(arguments, registers);
-	ended = enter_connect(arguments, now);
+	if (!stream_of(arguments[0], &s))
+		return false;
+	ended = begin_connect(&s, arguments[1], arguments[2], now);
 	return ended && forget_next(ended, now);
 }
 

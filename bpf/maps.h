@@ -19,7 +19,6 @@ BPF_HASH(attempts, u64, struct attempt, ATTEMPTS_MAX);
 BPF_HASH(own_endpoints, struct endpoints, u64, 1024);
 BPF_ARRAY(blank_connections, struct connection, 1);
 BPF_ARRAY(blank_exchanges, struct exchange, 1);
-BPF_PERCPU_ARRAY(failed_connects, struct record, 2);
 BPF_HASH(wanted_pids, u32, u8, 1024);
 BPF_HASH(wanted_ports, u16, u8, 1024);
 BPF_HASH(judged_executables, struct executable, u8, 65536);
@@ -52,6 +51,17 @@ static __always_inline long emit(struct record *r)
 	return records.ringbuf_output(r, sizeof(*r), BPF_RB_NO_WAKEUP);
 }
 
+/* A record in the ring itself; 0 if there is no room. */
+static __always_inline struct record *record_new(void)
+{
+	return records.ringbuf_reserve(sizeof(struct record));
+}
+
+static __always_inline void record_done(struct record *r)
+{
+	records.ringbuf_submit(r, BPF_RB_NO_WAKEUP);
+}
+
 static __always_inline long emit_birth(struct birth *b)
 {
 	return births.ringbuf_output(b, sizeof(*b), BPF_RB_NO_WAKEUP);
@@ -60,6 +70,11 @@ static __always_inline long emit_birth(struct birth *b)
 static __always_inline long read_user(void *to, u64 bytes, u64 from)
 {
 	return bpf_probe_read_user(to, bytes, (void *)from);
+}
+
+static __always_inline long read_kernel(void *to, u64 bytes, u64 from)
+{
+	return bpf_probe_read_kernel(to, bytes, (void *)from);
 }
 
 static __always_inline struct exchange *exchange_get(struct exchange_key *key)

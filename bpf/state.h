@@ -145,7 +145,22 @@ struct span_of_bytes {
 	u8 direction;
 	u8 opaque; /* bytes that cannot be read: sendfile, splice, MSG_TRUNC */
 	u8 has_sequence;
-	u8 _pad;
+	u8 memory; /* enum memory */
+};
+
+/* Whose memory a span's bytes lie in, and the list of their pieces. */
+enum memory {
+	MEMORY_USER = 0,
+	MEMORY_USER_LISTED, /* ... by a list in the kernel's */
+	MEMORY_KERNEL,
+};
+
+/* What a call is for. */
+enum purpose {
+	PURPOSE_SEND = 0,
+	PURPOSE_CONNECT,
+	PURPOSE_RECEIVE,
+	PURPOSE_ACCEPT,
 };
 
 /* What a call was given, from its entry to its exit. */
@@ -154,12 +169,14 @@ struct call {
 	u64 sleeps;
 	u64 sk;
 	u64 identity; /* of the connection */
-	u64 number;
+	u64 number;   /* with the arguments, where the bytes lie: see locate() of the capture */
 	u64 arguments[4];
 	u64 helped; /* bytes that a reader has already followed for this writer */
 	u32 sequence;
+	u32 flags; /* of a receive */
 	u16 family;
-	u16 connecting;
+	u16 purpose;
+	u32 _pad;
 };
 
 struct work {
@@ -167,6 +184,7 @@ struct work {
 		    8]; /* the second half is never filled: room for masked indexes */
 	u16 mark[256]; /* per automaton state: 1 + the last position in the window where it stood */
 	struct span_of_bytes spans[2];
+	u64 owner; /* the thread whose work this is, while it lasts */
 	u64 connection;
 	u64 now_ns;
 	u64 settle_ns; /* when sync was lost, as the stream's clock has it */

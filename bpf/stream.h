@@ -6,6 +6,23 @@
  * body, or one event. */
 #pragma once
 
+#ifdef CAPTURE_TCP
+/* As the kernel's own functions are given them: a list of pieces is the kernel's already. */
+static __always_inline long read_list(const struct span_of_bytes *s, void *to, u64 bytes, u64 from)
+{
+	return s->memory ? read_kernel(to, bytes, from) : read_user(to, bytes, from);
+}
+
+static __always_inline long read_bytes(const struct span_of_bytes *s, void *to, u64 bytes, u64 from)
+{
+	return s->memory == MEMORY_KERNEL ? read_kernel(to, bytes, from)
+					  : read_user(to, bytes, from);
+}
+#else
+#define read_list(s, to, bytes, from) read_user(to, bytes, from)
+#define read_bytes(s, to, bytes, from) read_user(to, bytes, from)
+#endif
+
 /* Take the next piece of memory of a span; false if there is none. */
 static __always_inline bool next_piece(struct span_of_bytes *s)
 {
@@ -13,7 +30,7 @@ static __always_inline bool next_piece(struct span_of_bytes *s)
 
 	if (!s->iov_count)
 		return false;
-	if (read_user(&piece, sizeof(piece), s->iov))
+	if (read_list(s, &piece, sizeof(piece), s->iov))
 		return false;
 	s->iov += sizeof(piece);
 	s->iov_count--;
@@ -71,7 +88,7 @@ static __always_inline bool gather(struct work *w, struct span_of_bytes *s)
 			OPAQUE(n);
 			if (n > WINDOW_BYTES)
 				break;
-			if (read_user(&w->window[filled & (WINDOW_BYTES - 1)], n, s->base))
+			if (read_bytes(s, &w->window[filled & (WINDOW_BYTES - 1)], n, s->base))
 				return false;
 			filled += n;
 		}

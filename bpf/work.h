@@ -2,34 +2,6 @@
  * settled. */
 #pragma once
 
-#define PIECES_MAX 16 /* iovecs that a helper adds up */
-
-/* Where the bytes of a call lie, by its number. */
-static __always_inline void locate(struct span_of_bytes *s, u64 number, const u64 *arguments)
-{
-	struct user_msghdr message = {};
-
-	if (number == SYS_READ || number == SYS_WRITE || number == SYS_SENDTO ||
-	    number == SYS_RECVFROM) {
-		s->base = arguments[1];
-		s->length = s->left;
-	} else if (number == SYS_READV || number == SYS_WRITEV || number == SYS_PREADV2 ||
-		   number == SYS_PWRITEV2) {
-		s->iov = arguments[1];
-		s->iov_count = arguments[2];
-	} else if (number == SYS_SENDMSG || number == SYS_RECVMSG) {
-		read_user(&message, sizeof(message), arguments[1]);
-		s->iov = (u64)message.msg_iov;
-		s->iov_count = message.msg_iovlen;
-	} else if (number == SYS_SENDMMSG || number == SYS_RECVMMSG) {
-		s->messages = arguments[1];
-		s->message_count = s->left;
-		s->left = 0;
-	} else {
-		s->opaque = 1;
-	}
-}
-
 static __always_inline struct span_of_bytes *next_span(struct work *w, u8 direction, u64 begin,
 						       u64 end)
 {
@@ -43,13 +15,40 @@ static __always_inline struct span_of_bytes *next_span(struct work *w, u8 direct
 	return s;
 }
 
-static __always_inline struct work *begin_work(u64 connection, u8 direction, u64 now)
+/* A program at a function's entry or return may be put aside for another thread's on the same
+ * processor: its work must not be written over. (Breakpoints and tracepoints cannot be put aside;
+ * before 5.12 no program could, e21aa341785c.) */
+#if defined(CAPTURE_FENTRY) && defined(HAS_ATOMICS)
+static __always_inline bool claim(struct work *w)
+{
+	u64 thread = bpf_get_current_pid_tgid(),
+	    owner = __sync_val_compare_and_swap(&w->owner, 0, thread);
+
+	return !owner || owner == thread;
+}
+
+static __always_inline void release(struct work *w)
+{
+	__sync_lock_test_and_set(&w->owner, 0);
+}
+#else
+#define claim(w) true
+#define release(w)
+#endif
+
+/* Begin a call's work; 0 if it cannot be done now: the connection then loses sync. */
+static __always_inline struct work *begin_work(struct connection *c, u64 connection, u8 direction,
+					       u64 now)
 {
 	int zero = 0;
 	struct work *w = works.lookup(&zero);
 
 	if (!w)
 		return 0;
+	if (!claim(w)) {
+		c->broken = COUNTER_DESYNC_OVERLAP;
+		return 0;
+	}
 	w->connection = connection;
 	w->direction = direction;
 	w->now_ns = now;
@@ -78,25 +77,6 @@ static __always_inline void span_sent(struct work *w, const struct call *call, u
 	s->has_sequence = call->family != AF_UNIX_;
 	locate(s, call->number, call->arguments);
 	s->skip = call->helped;
-}
-
-/* All bytes that a call was given; 0 if they are in too many pieces to add up here. */
-static __always_inline u64 bytes_given(const struct call *call)
-{
-	struct span_of_bytes s = {};
-	u64 sum = 0;
-	int i;
-
-	locate(&s, call->number, call->arguments);
-	if (s.base)
-		return call->arguments[2];
-#pragma nounroll
-	for (i = 0; i < PIECES_MAX; i++) {
-		if (!next_piece(&s))
-			break;
-		sum += s.length;
-	}
-	return s.iov_count ? 0 : sum;
 }
 
 #define NO_HELP ~0ULL /* its bytes are passed over: sync was lost for them */
@@ -182,6 +162,7 @@ static __always_inline struct work *lay_out_call(void)
 	c = connections.lookup(&w->connection);
 	if (!c || !lock_or_break(c)) {
 		calls.delete(&thread);
+		release(w);
 		return 0;
 	}
 	if (c->broken) {
@@ -199,10 +180,22 @@ static __always_inline struct work *lay_out_call(void)
 
 static __always_inline struct connection *connection_of_work(struct work **w)
 {
+	struct connection *c = 0;
 	int zero = 0;
 
 	*w = works.lookup(&zero);
-	return *w ? connections.lookup(&(*w)->connection) : 0;
+	if (*w)
+		c = connections.lookup(&(*w)->connection);
+	if (*w && !c)
+		release(*w);
+	return c;
+}
+
+/* Let go of both. */
+static __always_inline void end_work(struct work *w, struct connection *c)
+{
+	unlock(c);
+	release(w);
 }
 
 /* Take turns over the spans; true if there is more. */
@@ -227,7 +220,7 @@ static __always_inline bool finish_call(void)
 	if (end_of_call(w, c))
 		return true;
 	note_progress(c);
-	unlock(c);
+	end_work(w, c);
 	return false;
 }
 
@@ -241,7 +234,7 @@ static __always_inline void overrun_call(void)
 		return;
 	c->broken = COUNTER_DESYNC_OVERRUN;
 	direction_of(w, c)->last_ns = w->now_ns;
-	unlock(c);
+	end_work(w, c);
 }
 
 /* Settle a call's connection; true if its bytes are still to be followed. */
@@ -258,6 +251,6 @@ static __always_inline bool settle_call(void)
 		w->resume = 0;
 		return true;
 	}
-	unlock(c);
+	end_work(w, c);
 	return false;
 }

@@ -46,7 +46,11 @@ def parser() -> argparse.ArgumentParser:
     add("--otlp", metavar="URL", help="send spans to this OTLP endpoint")
     add("--protocol", choices=["grpc", "http/protobuf"], help="OTLP protocol (default grpc)")
     add("--spans-per-second", type=float, metavar="N", help="budget of spans sent (default 2000; 0: no limit)")
-    add("--capture", choices=["auto", "syscall"], help="how to see traffic (default auto)")
+    add(
+        "--capture",
+        choices=["auto", "tcp", "fentry", "kprobe", "syscall"],
+        help="how to see traffic (default auto: tcp, else syscall)",
+    )
     add("--role", choices=["server", "client", "both"], help="requests served here, made here, or both (default)")
     add("--pid", type=int, action="append", metavar="N", help="only this process (repeatable)")
     add("--port", type=int, action="append", metavar="N", help="only this server port (repeatable)")

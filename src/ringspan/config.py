@@ -17,7 +17,7 @@ LIST_MAX = 1024  # as many as the kernel's tables of them hold
 CHOICES = {
     "show": ("table", "lines", "json", "none"),
     "protocol": ("grpc", "http/protobuf"),
-    "capture": ("auto", "syscall"),
+    "capture": ("auto", "tcp", "fentry", "kprobe", "syscall"),
     "role": ("server", "client", "both"),
 }
 

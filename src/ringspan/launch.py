@@ -17,6 +17,7 @@ def launch(settings: Settings, executables: Executables | None) -> Start:
     """Start compiling a probe for these settings."""
     told = ProbeSettings(
         own_tgid=os.getpid(),
+        capture=settings.capture,
         role=settings.role,
         pids=settings.pid,
         ports=settings.port,

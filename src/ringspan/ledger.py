@@ -9,6 +9,7 @@ UNKNOWN = "lost (executable unknown)"  # --exe: its process was gone before it c
 UNSEEN = {
     "unseen_http2": "HTTP/2 connections (each end)",
     "unseen_32bit_calls": "calls of 32-bit processes",
+    "unseen_io_uring": "connections that io_uring moves (--capture tcp sees them)",
     "unpaired_responses": "responses to no request seen",
     "desync_unreadable": "times bytes could not be read",
     "desync_overrun": "times a call held more than can be followed",
@@ -20,6 +21,7 @@ UNSEEN = {
     "connects_table_full": "connects not followed (table full)",
     "processes_lost_ring_full": "processes whose names may be missed (ring full)",
     "missed_runs": "program runs the kernel skipped",
+    "missed_returns": "returns of functions not seen (kprobe: too many threads in one)",
 }
 
 

@@ -238,7 +238,7 @@ def run(settings: Settings, start: Start, executables: Executables | None, stop:
         return 0
     confine(settings)
     tracer = Tracer(settings, probe, executables, way)
-    print("ready: capture syscall (raw tracepoints)", file=sys.stderr, flush=True)
+    print(f"ready: {probe.chosen}", file=sys.stderr, flush=True)
     notify_ready()
     tracer.run(stop)
     return 0

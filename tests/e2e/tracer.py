@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 SOURCES = Path(__file__).parents[2] / "src"
 READY_SECONDS = 60.0
 STOP_SECONDS = 10.0
+CAPTURE = os.environ.get("RINGSPAN_TEST_CAPTURE", "auto")
 SETTLE_SECONDS = 0.5  # two flushes and more: whatever comes later was not meant to come
 Row = dict[str, Any]
 
@@ -57,7 +58,18 @@ class Tracer:
     def __init__(self, *args: str, run: How) -> None:
         path = os.pathsep.join(filter(None, [str(SOURCES), *run.paths, os.environ.get("PYTHONPATH", "")]))
         self._process = subprocess.Popen(
-            [*run.launcher, run.interpreter, "-m", "ringspan.cli", "trace", "--show", "json", *args],
+            [
+                *run.launcher,
+                run.interpreter,
+                "-m",
+                "ringspan.cli",
+                "trace",
+                "--show",
+                "json",
+                "--capture",
+                CAPTURE,
+                *args,
+            ],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -77,6 +89,12 @@ class Tracer:
     @property
     def pid(self) -> int:
         return self._process.pid
+
+    @property
+    def capture(self) -> str:
+        """The capture that the ready line names."""
+        ready = next(line for line in self._errors if line.startswith("ready: capture "))
+        return ready.split()[2]
 
     def wait_ready(self) -> None:
         """Returns once capture has begun; raises TracerError with stderr if it does not."""

@@ -1,6 +1,8 @@
-"""Build the BPF program in a process of its own: `python -m kernel.build_program VARIANT`; prints what it did.
+"""Build a capture's programs in a process of its own: `python -m kernel.build_program CAPTURE VARIANT`.
 
-arm64's types are not at hand on another machine, so that variant swaps in the layout of its registers and only compiles.
+Prints what it did. The verifier takes those of kprobes on a kernel without kprobes too; those of fentry are compiled only,
+unless the kernel has trampolines. arm64's types are not at hand on another machine, so that variant swaps in the layout of
+its registers and only compiles.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import sys
 from dataclasses import replace
 from unittest import mock
 
-from ringspan.probe import btf, child
+from ringspan.probe import attach, btf, captures, compiler
 from ringspan.probe.settings import ProbeSettings
 
 # arch/arm64/include/asm/ptrace.h, as far as it is read
@@ -34,34 +36,37 @@ VARIANTS = {
     "as on an old kernel": SETTINGS,
     "arm64": SETTINGS,
 }
+NEW = ("-DHAS_TASK_BTF", "-DHAS_ATOMICS", "-DHAS_CALL_REGISTERS")
 
 
 def types_for(variant: str, types: btf.KernelTypes) -> btf.KernelTypes:
     if variant == "arm64":
         text, count = PT_REGS.subn(ARM64_REGISTERS, types.text)
         assert count == 1
-        return btf.KernelTypes(text, types.flags)
+        return types._replace(text=text)
     if variant == "as on an old kernel":
-        return btf.KernelTypes(types.text, [flag for flag in types.flags if flag == "-DHAS_FILE_REF"])
+        return types._replace(flags=[flag for flag in types.flags if flag not in NEW])
     return types
 
 
-def main(variant: str) -> None:
-    types = types_for(variant, btf.read_types())
-    bcc = child.import_bcc()
+def main(word: str, variant: str) -> None:
+    (capture,) = captures.BY_WORD[word]
+    types = types_for(variant, btf.read_types(hook.function for hook in capture.hooks))
     machine = {"x86_64": "RINGSPAN_X86_64"}
     if variant == "arm64":
         machine = {os.uname().machine: "RINGSPAN_ARM64"}
     with (
-        mock.patch.object(btf, "read_types", lambda: types),
+        mock.patch.object(btf, "read_types", lambda _functions: types),
         mock.patch("ringspan.probe.settings.ARCHITECTURES", machine),
     ):
-        program = child.compile_program(bcc, VARIANTS[variant])
-    if variant == "arm64":
+        compiled = compiler.compile_capture(compiler.import_bcc(), VARIANTS[variant], capture)
+    if variant == "arm64" or (word == "fentry" and attach.obstacle(capture)):
         print("compiled")
         return
-    print(f"loaded {len(child.load_functions(bcc, program))}")
+    attacher = attach.Attacher(compiled, capture)
+    attacher.load()
+    print(f"loaded {len(attacher.programs.all())}")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

@@ -102,6 +102,7 @@ RECIPES: dict[str, Recipe] = {
             "javac -cp {out}/lib/* -d {out} {src}/JettyServer.java",
         ),
     ),
+    "uring": Recipe("cc", "src/uring", ("{tool} -O2 -Wall -Wextra -o {out}/uring {src}/uring.c -luring",), "uring"),
     "rust": Recipe(
         "cargo",
         "src/rust",
@@ -125,6 +126,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "java": ("java",),
     "java-jetty": ("jetty",),
     "rust": ("rust",),
+    "uring": ("uring",),
     "curl": ("curl",),
     "curl-reuse": ("curl",),
     "wget": ("wget",),

@@ -99,7 +99,7 @@ def test_without_the_library_it_is_said_and_nothing_else(
 
 
 def test_lockdown_is_recognised_by_what_the_verifier_says() -> None:
-    from ringspan.probe.child import refused  # noqa: PLC0415
+    from ringspan.probe.load import refused  # noqa: PLC0415
 
     assert "lockdown=confidentiality" in str(refused("on_follow", "unknown func bpf_probe_read_kernel#113"))
     assert "the kernel refuses the program on_follow: R1 invalid" in str(refused("on_follow", "R1 invalid"))

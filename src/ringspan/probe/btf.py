@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes as ct
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,7 +35,11 @@ STRUCTS = [
     "pt_regs",
     "user_msghdr",
     "iovec",
+    "msghdr",
+    "iov_iter",
+    "io_kiocb",
 ]
+ENUMS = ["iter_type"]
 TYPEDEFS = [
     "u8",
     "u16",
@@ -58,15 +63,24 @@ TYPEDEFS = [
     "bool",
     "pid_t",
     "__wsum",
+    "btf_trace_io_uring_file_get",
     "__sum16",
 ]
-KIND_STRUCT, KIND_TYPEDEF, KIND_FUNC = 4, 8, 12  # enum in include/uapi/linux/btf.h
+KIND_STRUCT, KIND_ENUM, KIND_TYPEDEF, KIND_FUNC = 4, 6, 8, 12  # enum in include/uapi/linux/btf.h
 # Helpers that not every kernel has, and the flags that follow from them. The second came with 5.13 and stands for the
 # atomic instructions of 5.12, which BTF does not show.
 FUNCTIONS = {
     "bpf_get_current_task_btf": "HAS_TASK_BTF",
     "bpf_for_each_map_elem": "HAS_ATOMICS",
     "bpf_task_pt_regs": "HAS_CALL_REGISTERS",
+}
+# Names in the dumped types that tell how they are to be read.
+TELLING = {
+    rb"\bf_ref;": "HAS_FILE_REF",
+    rb"\biter_type;": "HAS_ITER_TYPE",
+    rb"\bITER_UBUF\b": "HAS_ITER_UBUF",
+    rb"\*__iov;": "HAS_ITER_UNDERSCORED",
+    rb"btf_trace_io_uring_file_get\)\(void \*, struct io_kiocb \*": "HAS_IO_URING_REQUEST",
 }
 
 # Headers that BCC's own prelude includes by name: what they would define is in vmlinux.h already.
@@ -102,21 +116,47 @@ def load_libbpf() -> ct.CDLL:
         raise CannotTrace("libbpf.so.1 cannot be loaded", "install libbpf1 (it comes with python3-bpfcc)") from error
 
 
+class Function(NamedTuple):
+    """A function of the kernel: its BTF id and the names of its parameters."""
+
+    id: int
+    parameters: tuple[str, ...]
+
+
 class KernelTypes(NamedTuple):
-    """What BTF tells: the structs a tracer reads, as C, and what differs between kernels, as -D flags."""
+    """What BTF tells: the structs a tracer reads, as C, what differs between kernels, as -D flags, and functions."""
 
     text: bytes
     flags: list[str]
+    functions: dict[str, Function]
 
 
-def read_types() -> KernelTypes:
-    """Read the running kernel's types and features; raises CannotTrace without BTF."""
-    bpf, libc = load_libbpf(), ct.CDLL(None)
+class _Type(ct.Structure):
+    """struct btf_type (linux/btf.h)."""
+
+    _fields_ = [("name", ct.c_uint32), ("info", ct.c_uint32), ("type", ct.c_uint32)]
+
+
+class _Parameter(ct.Structure):
+    """struct btf_param, of which a prototype is followed."""
+
+    _fields_ = [("name", ct.c_uint32), ("type", ct.c_uint32)]
+
+
+def _declare(bpf: ct.CDLL) -> None:
     bpf.btf__load_vmlinux_btf.restype = bpf.btf_dump__new.restype = ct.c_void_p
     bpf.btf__find_by_name_kind.argtypes = [ct.c_void_p, ct.c_char_p, ct.c_uint32]
     bpf.btf_dump__new.argtypes = [ct.c_void_p, PRINTF, ct.c_void_p, ct.c_void_p]
     bpf.btf_dump__dump_type.argtypes = [ct.c_void_p, ct.c_uint32]
     bpf.btf_dump__free.argtypes = bpf.btf__free.argtypes = [ct.c_void_p]
+    bpf.btf__type_by_id.argtypes = bpf.btf__name_by_offset.argtypes = [ct.c_void_p, ct.c_uint32]
+    bpf.btf__type_by_id.restype = ct.c_void_p
+    bpf.btf__name_by_offset.restype = ct.c_char_p
+
+
+def _dump(bpf: ct.CDLL, btf: int) -> bytes:
+    """Return the wanted types as C."""
+    libc = ct.CDLL(None)
     libc.vsnprintf.argtypes = [ct.c_char_p, ct.c_size_t, ct.c_char_p, ct.c_void_p]
     out: list[bytes] = []
     buffer = ct.create_string_buffer(4096)
@@ -125,27 +165,48 @@ def read_types() -> KernelTypes:
         libc.vsnprintf(buffer, len(buffer), template, arguments)
         out.append(buffer.value)
 
+    callback = PRINTF(emit)
+    dump = bpf.btf_dump__new(btf, callback, None, None)
+    for kind, names in ((KIND_ENUM, ENUMS), (KIND_STRUCT, STRUCTS), (KIND_TYPEDEF, TYPEDEFS)):
+        for name in names:
+            type_id = bpf.btf__find_by_name_kind(btf, name.encode(), kind)
+            if type_id > 0:
+                bpf.btf_dump__dump_type(dump, type_id)
+    bpf.btf_dump__free(dump)
+    return b"".join(out)
+
+
+def _functions(bpf: ct.CDLL, btf: int, names: Iterable[str]) -> dict[str, Function]:
+    """Return those of these functions that the kernel has."""
+    found = {}
+    for name in names:
+        function_id = bpf.btf__find_by_name_kind(btf, name.encode(), KIND_FUNC)
+        if function_id <= 0:
+            continue
+        prototype = bpf.btf__type_by_id(btf, _Type.from_address(bpf.btf__type_by_id(btf, function_id)).type)
+        count = _Type.from_address(prototype).info & 0xFFFF
+        parameters = (_Parameter * count).from_address(prototype + ct.sizeof(_Type))
+        names_of = tuple(bpf.btf__name_by_offset(btf, one.name).decode() for one in parameters)
+        found[name] = Function(function_id, names_of)
+    return found
+
+
+def read_types(functions: Iterable[str] = ()) -> KernelTypes:
+    """Read the running kernel's types and features, and what it says of functions; raises CannotTrace without BTF."""
+    bpf = load_libbpf()
+    _declare(bpf)
     btf = bpf.btf__load_vmlinux_btf()
     if not btf:
         raise CannotTrace(
             f"the kernel's types ({BTF_FILE}) cannot be read", "run a kernel with CONFIG_DEBUG_INFO_BTF=y"
         )
-    callback = PRINTF(emit)
-    dump = bpf.btf_dump__new(btf, callback, None, None)
-    for kind, names in ((KIND_STRUCT, STRUCTS), (KIND_TYPEDEF, TYPEDEFS)):
-        for name in names:
-            type_id = bpf.btf__find_by_name_kind(btf, name.encode(), kind)
-            if type_id > 0:
-                bpf.btf_dump__dump_type(dump, type_id)
-    flags = [
-        f"-D{flag}" for name, flag in FUNCTIONS.items() if bpf.btf__find_by_name_kind(btf, name.encode(), KIND_FUNC) > 0
-    ]
-    bpf.btf_dump__free(dump)
+    text = _dump(bpf, btf)
+    helpers = _functions(bpf, btf, FUNCTIONS)
+    flags = [f"-D{flag}" for name, flag in FUNCTIONS.items() if name in helpers]
+    flags += [f"-D{flag}" for pattern, flag in TELLING.items() if re.search(pattern, text)]
+    found = _functions(bpf, btf, functions)
     bpf.btf__free(btf)
-    text = b"".join(out)
-    if re.search(rb"\bf_ref;", text):
-        flags.append("-DHAS_FILE_REF")
-    return KernelTypes(text, flags)
+    return KernelTypes(text, flags, found)
 
 
 def write_tree(root: Path, types: bytes) -> None:

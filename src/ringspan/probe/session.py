@@ -16,6 +16,20 @@ from ringspan.probe import maps
 CONFIRMED = 1  # enum confirmation in bpf/state.h
 
 
+@dataclass(frozen=True)
+class Chosen:
+    """The capture that was chosen, by which means, and why not by the means preferred to it."""
+
+    capture: str
+    how: str
+    obstacles: list[str]
+
+    def __str__(self) -> str:
+        """Say it in a line."""
+        why = f"; not {'; not '.join(self.obstacles)}" if self.obstacles else ""
+        return f"capture {self.capture} ({self.how}{why})"
+
+
 @dataclass
 class Probe:
     """An attached probe: it lives as long as these descriptors do."""
@@ -24,6 +38,7 @@ class Probe:
     links: dict[str, int]
     functions: dict[str, int]
     connection_bytes: int
+    chosen: Chosen
     page_bytes: int = field(default_factory=lambda: os.sysconf("SC_PAGESIZE"))
 
     def counters(self) -> dict[str, int]:

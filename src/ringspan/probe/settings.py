@@ -16,6 +16,7 @@ class ProbeSettings:
     """Filters and sizes, as they go to the compiling child (as JSON)."""
 
     own_tgid: int
+    capture: str = "auto"
     role: str = "both"
     pids: list[int] = field(default_factory=list)
     ports: list[int] = field(default_factory=list)

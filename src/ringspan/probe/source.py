@@ -8,12 +8,11 @@ from pathlib import Path
 from ringspan.files import bpf_folder
 from ringspan.protocols import http1
 
-MAIN = "ringspan.bpf.c"
 GENERATED = {"http1_states.h": http1.c_header}
 INCLUDE = re.compile(r'#include "([^"]+)"')
 
 
-def assemble(name: str = MAIN, folder: Path | None = None, seen: set[str] | None = None) -> str:
+def assemble(name: str, folder: Path | None = None, seen: set[str] | None = None) -> str:
     """Return a source with its own includes in place, each once, and #line marks for error messages."""
     folder, seen = folder or bpf_folder(), seen if seen is not None else set()
     seen.add(name)

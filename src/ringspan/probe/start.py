@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ringspan.probe.settings import ProbeSettings
 
 MESSAGE_BYTES = 1 << 16
-DESCRIPTORS = 64
+DESCRIPTORS = 250  # SCM_MAX_FD of net/scm.h is 253
 LOOK_S = 0.05
 HANDED = ("maps", "links", "functions")
 
@@ -47,7 +47,7 @@ class Start:
 
     def finish(self, stop: Callable[[], bool]) -> Probe | None:
         """Wait for the child; returns the attached probe, or None if stop() came first; raises CannotTrace."""
-        from ringspan.probe.session import Probe, check_layout  # noqa: PLC0415
+        from ringspan.probe.session import Chosen, Probe, check_layout  # noqa: PLC0415
 
         try:
             first = self._receive(stop)
@@ -63,7 +63,8 @@ class Start:
         message, fds = answer
         handed = iter(fds)
         maps_, links, functions = ({name: next(handed) for name in message[kind]} for kind in HANDED)
-        return Probe(maps_, links, functions, message["connection_bytes"])
+        chosen = Chosen(**message["capture"])
+        return Probe(maps_, links, functions, message["connection_bytes"], chosen)
 
     def cancel(self) -> None:
         """End the child, whatever it is doing."""
@@ -76,7 +77,10 @@ class Start:
         while not select.select([self._channel], [], [], LOOK_S)[0]:
             if stop():
                 return None
-        data, fds, _flags, _address = socket.recv_fds(self._channel, MESSAGE_BYTES, DESCRIPTORS)
+        try:
+            data, fds, _flags, _address = socket.recv_fds(self._channel, MESSAGE_BYTES, DESCRIPTORS)
+        except ConnectionResetError:  # it has ended with something of ours unread
+            data, fds = b"", []
         if not data:
             self._process.wait()
             lines = os.pread(self._said.fileno(), MESSAGE_BYTES, 0).decode(errors="replace").strip().splitlines()

@@ -15,10 +15,13 @@
 #include "stream.h"
 #include "connection.h"
 #include "connect.h"
+#include "syscall_memory.h"
 #include "work.h"
+#include "moves.h"
 #include "calls.h"
 #include "files.h"
 #include "births.h"
+#include "programs.h"
 
 /* What only a call's entry knows (the time, the socket) is kept for its exit. */
 int on_sys_enter(struct bpf_raw_tracepoint_args *ctx)
@@ -87,9 +90,9 @@ int on_process_exit(struct bpf_raw_tracepoint_args *ctx)
 	return 0;
 }
 
-int on_process_exec(struct bpf_raw_tracepoint_args *ctx)
+int on_io_uring(struct bpf_raw_tracepoint_args *ctx)
 {
-	exec_succeeded((void *)ctx->args[2]);
+	enter_io_uring(ctx->args[0], ctx->args[1]);
 	return 0;
 }
 
@@ -102,63 +105,5 @@ int on_sys_exit(struct bpf_raw_tracepoint_args *ctx)
 		return 0;
 	if (exit_call(ctx->args[0], number, kind, ctx->args[1]))
 		programs.call(ctx, PROGRAM_LAY_OUT);
-	return 0;
-}
-
-int on_lay_out(struct bpf_raw_tracepoint_args *ctx)
-{
-	struct work *w = lay_out_call();
-
-	if (w && w->resume)
-		programs.call(ctx, PROGRAM_SETTLE);
-	else if (w)
-		programs.call(ctx, PROGRAM_FOLLOW);
-	return 0;
-}
-
-int on_follow(struct bpf_raw_tracepoint_args *ctx)
-{
-	if (follow_call())
-		programs.call(ctx, PROGRAM_FOLLOW);
-	else if (finish_call())
-		programs.call(ctx, PROGRAM_SETTLE);
-	else
-		return 0;
-	overrun_call();
-	return 0;
-}
-
-int on_settle(struct bpf_raw_tracepoint_args *ctx)
-{
-	if (settle_call())
-		programs.call(ctx, PROGRAM_FOLLOW);
-	return 0;
-}
-
-int on_set_state(struct bpf_raw_tracepoint_args *ctx)
-{
-	if (ctx->args[1] == TCP_SYN_SENT_)
-		connect_ended((void *)ctx->args[0], ctx->args[2], bpf_ktime_get_ns());
-	else
-		programs.call(ctx, PROGRAM_STATE);
-	return 0;
-}
-
-int on_connection_state(struct bpf_raw_tracepoint_args *ctx)
-{
-	connection_state((void *)ctx->args[0], ctx->args[2], bpf_ktime_get_ns());
-	return 0;
-}
-
-int on_destroy(struct bpf_raw_tracepoint_args *ctx)
-{
-	if (!destroyed((void *)ctx->args[0], bpf_ktime_get_ns()))
-		programs.call(ctx, PROGRAM_FORGET_OWN);
-	return 0;
-}
-
-int on_forget_own(struct bpf_raw_tracepoint_args *ctx)
-{
-	forget_own((void *)ctx->args[0]);
 	return 0;
 }

@@ -1,0 +1,250 @@
+/* The kernel's own functions for stream sockets, from entry to return. */
+#pragma once
+
+/* Arguments and result, as a trampoline (fentry, fexit) or a breakpoint (kprobe) hands them on. The
+ * former are copied: the verifier forbids sums with what it knows to be pointers. */
+#ifdef CAPTURE_FENTRY
+#define CONTEXT u64
+#define TAKE_ARGUMENTS(to, ctx) bpf_probe_read_kernel(to, sizeof(to), ctx)
+#define RESULT(ctx, function) ((s64)(s32)(ctx)[ARGUMENTS_##function])
+#else
+#define CONTEXT struct pt_regs
+#define RESULT(ctx, function) ((s64)(s32)(ctx)->RESULT_REGISTER)
+#define TAKE_ARGUMENTS(to, ctx) take_registers(to, sizeof(to) / 8, ctx)
+#if defined(RINGSPAN_X86_64)
+#define RESULT_REGISTER ax
+#define PARAMETERS di, si, dx, cx, r8, r9
+#else
+#define RESULT_REGISTER regs[0]
+#define PARAMETERS regs[0], regs[1], regs[2], regs[3], regs[4], regs[5]
+#endif
+#define COPY_REGISTERS(to, count, ctx, a, b, c, d, e, f) \
+	(to)[0] = (ctx)->a;                              \
+	if ((count) > 1)                                 \
+		(to)[1] = (ctx)->b;                      \
+	if ((count) > 2)                                 \
+		(to)[2] = (ctx)->c;                      \
+	if ((count) > 3)                                 \
+		(to)[3] = (ctx)->d;                      \
+	if ((count) > 4)                                 \
+		(to)[4] = (ctx)->e;                      \
+	if ((count) > 5)                                 \
+	(to)[5] = (ctx)->f
+#define COPY_REGISTERS_(to, count, ctx, names) COPY_REGISTERS(to, count, ctx, names)
+
+static __always_inline void take_registers(u64 *to, int count, struct pt_regs *ctx)
+{
+	COPY_REGISTERS_(to, count, ctx, PARAMETERS);
+}
+#endif
+
+/* The stream that a struct socket stands for. */
+static __always_inline bool stream_of_socket(u64 address, struct stream *s)
+{
+	struct socket *socket = (void *)address;
+	struct file *file = 0;
+	u32 state = 0;
+
+	READ(s->sk, socket->sk);
+	READ(file, socket->file);
+	READ(state, socket->state);
+	s->state = state;
+	if (file)
+		READ(s->inode, file->f_inode);
+	return s->sk != 0;
+}
+
+static __always_inline struct sock *sk_of_socket(u64 address)
+{
+	struct sock *sk = 0;
+
+	READ(sk, ((struct socket *)address)->sk);
+	return sk;
+}
+
+/* The connection whose bytes the running thread is about to move, if they are to be followed. Each
+ * socket's end is seen, so an address that is known is the same socket's. */
+static __always_inline struct connection *connection_to_follow(struct sock *sk)
+{
+	u64 key = (u64)sk, socket = 0;
+	struct connection *c = connections.lookup(&key);
+	struct stream s = {};
+
+	if (c || is_own_process() || !process_wanted())
+		return c && !c->off ? c : 0;
+	READ(socket, sk->sk_socket);
+	if (!socket || !stream_of_socket(socket, &s))
+		return 0;
+	c = connection_open(&s, ROLE_UNKNOWN, 0);
+	return c && !c->off ? c : 0;
+}
+
+/* A thread that begins a call cannot be in another: a return was not seen, nor what that call
+ * moved. */
+static __always_inline void check_returns(void)
+{
+	u64 thread = bpf_get_current_pid_tgid();
+	struct call *left = calls.lookup(&thread);
+	struct connection *c;
+
+	if (!left)
+		return;
+	count(COUNTER_MISSED_RETURNS);
+	c = connections.lookup(&left->sk);
+	if (c && (c->head.identity == left->identity || left->purpose == PURPOSE_RECEIVE)) {
+		c->broken = COUNTER_DESYNC_OVERLAP;
+		if (c->writer == thread)
+			c->writer = 0;
+	}
+	calls.delete(&thread);
+}
+
+static __always_inline void remember(const struct call *call, struct connection *c)
+{
+	u64 thread = bpf_get_current_pid_tgid();
+
+	if (!calls.update(&thread, (struct call *)call))
+		return;
+	count(COUNTER_CALLS_TABLE_FULL);
+	if (c)
+		c->broken = COUNTER_DESYNC_OVERLAP;
+}
+
+static __always_inline void enter_sending(struct sock *sk, struct msghdr *message, u64 bytes)
+{
+	struct call call = {.begin_ns = bpf_ktime_get_ns(), .number = BYTES_UNSEEN};
+	struct connection *c;
+
+	check_returns();
+	c = connection_to_follow(sk);
+	if (!c)
+		return;
+	if (message)
+		take_iterator(&call, message, bytes);
+	call.arguments[ARGUMENT_BYTES] = bytes;
+	begin_send(&call, sk, c);
+}
+
+static __always_inline void enter_receiving(struct sock *sk, struct msghdr *message, u64 flags)
+{
+	struct call call = {.number = BYTES_UNSEEN, .purpose = PURPOSE_RECEIVE, .flags = flags};
+	struct connection *c;
+
+	check_returns();
+	if (flags & (MSG_PEEK_ | MSG_ERRQUEUE_))
+		return;
+	c = connection_to_follow(sk);
+	if (!c)
+		return;
+	call.sk = (u64)sk;
+	call.identity = c->head.identity;
+	if (message)
+		take_iterator(&call, message, 0);
+	remember(&call, c);
+}
+
+static __always_inline void enter_accepting(u64 socket)
+{
+	struct call call = {.sk = socket, .purpose = PURPOSE_ACCEPT};
+
+	check_returns();
+	if (!is_own_process() && process_wanted())
+		remember(&call, 0);
+}
+
+static __always_inline void forget_now(u64 key, u64 now)
+{
+	struct connection *c = connections.lookup(&key);
+
+	if (c)
+		connection_forget(c, key, now);
+}
+
+/* connect(): to somewhere, or (AF_UNSPEC) to nowhere, which ends what it was connected to. */
+static __always_inline void enter_connecting(u64 socket, u64 address, u64 bytes)
+{
+	u64 now = bpf_ktime_get_ns(), ended;
+	struct stream s = {};
+
+	check_returns();
+	if (!(is_own_process() || process_wanted()) || !stream_of_socket(socket, &s))
+		return;
+	ended = begin_connect(&s, address, bytes, now);
+	if (ended)
+		forget_now(ended, now);
+}
+
+/* The call of the running thread that now returns; false if it was not noted. */
+static __always_inline bool take_call(struct call *call, u32 purpose)
+{
+	u64 thread = bpf_get_current_pid_tgid();
+	struct call *entered = calls.lookup(&thread);
+
+	if (!entered || entered->purpose != purpose)
+		return false;
+	*call = *entered;
+	if (purpose != PURPOSE_SEND) /* whose helpers look at it until it is laid out */
+		calls.delete(&thread);
+	return true;
+}
+
+static __always_inline bool exit_sending(s64 result)
+{
+	struct call call;
+
+	return take_call(&call, PURPOSE_SEND) && end_send(&call, result, bpf_ktime_get_ns());
+}
+
+static __always_inline bool exit_receiving(s64 result)
+{
+	struct connection *c;
+	struct call call;
+
+	if (!take_call(&call, PURPOSE_RECEIVE) || !is_telling(call.flags, result))
+		return false;
+	c = connections.lookup(&call.sk);
+	if (!c || c->off || c->head.identity != call.identity)
+		return false;
+	return end_receive(&call, c, result, bpf_ktime_get_ns());
+}
+
+static __always_inline void exit_connecting(s64 result)
+{
+	struct call call;
+
+	if (take_call(&call, PURPOSE_CONNECT))
+		exit_connect(&call, result, bpf_ktime_get_ns());
+}
+
+static __always_inline void exit_accepting(s64 result)
+{
+	struct call call;
+	struct stream s = {};
+
+	if (take_call(&call, PURPOSE_ACCEPT) && !result && stream_of_socket(call.sk, &s))
+		accepted(&s);
+}
+
+/* A Unix socket tells of its end by no state. */
+static __always_inline void release_unix(u64 socket)
+{
+	u64 key = (u64)sk_of_socket(socket);
+	struct connection *c = connections.lookup(&key);
+
+	if (!c)
+		return;
+	note_shutdown(c, (struct sock *)key);
+	connection_forget(c, key, bpf_ktime_get_ns());
+}
+
+static __always_inline void shut_unix(u64 socket, int how)
+{
+	u64 key = (u64)sk_of_socket(socket);
+	struct connection *c = connections.lookup(&key);
+
+	if (!c)
+		return;
+	note_shutdown(c, (struct sock *)key);
+	if (how != SHUT_RD_)
+		close_egress(c, false, bpf_ktime_get_ns());
+}

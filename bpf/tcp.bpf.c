@@ -1,0 +1,175 @@
+/* Capture by the kernel's functions for stream sockets: fentry and fexit, else kprobe and
+ * kretprobe. Sees io_uring, sendfile and splice, and 32-bit callers; a system call that is no
+ * socket's pays nothing. Assembled by ringspan.probe. ARGUMENTS_f says how many arguments this
+ * kernel's f has, and FLAGS_tcp_recvmsg which of them the flags are. */
+#include "contract.h"
+#include "http1_states.h"
+#include "kernel.h"
+#include "sockets.h"
+#include "state.h"
+#include "maps.h"
+#include "http1.h"
+#include "pair.h"
+#include "resync.h"
+#include "settle.h"
+#include "stream.h"
+#include "connection.h"
+#include "connect.h"
+#include "iterators.h"
+#include "work.h"
+#include "moves.h"
+#include "functions.h"
+#include "births.h"
+#include "programs.h"
+
+#ifndef ARGUMENTS_tcp_sendpage /* gone since 6.5 (dc97391e6610) */
+#define ARGUMENTS_tcp_sendpage 0
+#define ARGUMENTS_unix_stream_sendpage 0
+#endif
+
+/* sk or socket, struct msghdr, bytes */
+int enter_tcp_sendmsg(CONTEXT *ctx)
+{
+	u64 a[3] = {};
+
+	TAKE_ARGUMENTS(a, ctx);
+	enter_sending((void *)a[0], (void *)a[1], a[2]);
+	return 0;
+}
+
+int enter_unix_stream_sendmsg(CONTEXT *ctx)
+{
+	u64 a[3] = {};
+
+	TAKE_ARGUMENTS(a, ctx);
+	enter_sending(sk_of_socket(a[0]), (void *)a[1], a[2]);
+	return 0;
+}
+
+/* sk or socket, page, offset, bytes (until 6.5) */
+int enter_tcp_sendpage(CONTEXT *ctx)
+{
+	u64 a[4] = {};
+
+	TAKE_ARGUMENTS(a, ctx);
+	enter_sending((void *)a[0], 0, a[3]);
+	return 0;
+}
+
+int enter_unix_stream_sendpage(CONTEXT *ctx)
+{
+	u64 a[4] = {};
+
+	TAKE_ARGUMENTS(a, ctx);
+	enter_sending(sk_of_socket(a[0]), 0, a[3]);
+	return 0;
+}
+
+/* sk, struct msghdr, bytes, ..., flags, ... */
+int enter_tcp_recvmsg(CONTEXT *ctx)
+{
+	u64 a[FLAGS_tcp_recvmsg + 1] = {};
+
+	TAKE_ARGUMENTS(a, ctx);
+	enter_receiving((void *)a[0], (void *)a[1], a[FLAGS_tcp_recvmsg]);
+	return 0;
+}
+
+/* socket, struct msghdr, bytes, flags */
+int enter_unix_stream_recvmsg(CONTEXT *ctx)
+{
+	u64 a[4] = {};
+
+	TAKE_ARGUMENTS(a, ctx);
+	enter_receiving(sk_of_socket(a[0]), (void *)a[1], a[3]);
+	return 0;
+}
+
+/* socket, position, pipe, bytes, flags of splice */
+int enter_splice_read(CONTEXT *ctx)
+{
+	u64 a[1] = {};
+
+	TAKE_ARGUMENTS(a, ctx);
+	enter_receiving(sk_of_socket(a[0]), 0, 0);
+	return 0;
+}
+
+/* socket, address, its bytes, flags */
+int enter_stream_connect(CONTEXT *ctx)
+{
+	u64 a[3] = {};
+
+	TAKE_ARGUMENTS(a, ctx);
+	enter_connecting(a[0], a[1], (u32)a[2]);
+	return 0;
+}
+
+/* listening socket, new socket */
+int enter_accept(CONTEXT *ctx)
+{
+	u64 a[2] = {};
+
+	TAKE_ARGUMENTS(a, ctx);
+	enter_accepting(a[1]);
+	return 0;
+}
+
+int enter_unix_release(CONTEXT *ctx)
+{
+	u64 a[1] = {};
+
+	TAKE_ARGUMENTS(a, ctx);
+	release_unix(a[0]);
+	return 0;
+}
+
+/* socket, how */
+int enter_unix_shutdown(CONTEXT *ctx)
+{
+	u64 a[2] = {};
+
+	TAKE_ARGUMENTS(a, ctx);
+	shut_unix(a[0], a[1]);
+	return 0;
+}
+
+/* A function of its own, since BCC finds no use of a map in a macro. */
+static __always_inline void follow(void *ctx)
+{
+	programs.call(ctx, PROGRAM_LAY_OUT);
+}
+
+#define EXIT_MOVED(function, exit)               \
+	int exit_##function(CONTEXT *ctx)        \
+	{                                        \
+		if (exit(RESULT(ctx, function))) \
+			follow(ctx);             \
+		return 0;                        \
+	}
+#define EXIT_DONE(function, exit)            \
+	int exit_##function(CONTEXT *ctx)    \
+	{                                    \
+		exit(RESULT(ctx, function)); \
+		return 0;                    \
+	}
+
+EXIT_MOVED(tcp_sendmsg, exit_sending)
+EXIT_MOVED(tcp_sendpage, exit_sending)
+EXIT_MOVED(unix_stream_sendmsg, exit_sending)
+EXIT_MOVED(unix_stream_sendpage, exit_sending)
+EXIT_MOVED(tcp_recvmsg, exit_receiving)
+EXIT_MOVED(unix_stream_recvmsg, exit_receiving)
+EXIT_MOVED(tcp_splice_read, exit_receiving)
+EXIT_MOVED(unix_stream_splice_read, exit_receiving)
+EXIT_DONE(inet_stream_connect, exit_connecting)
+EXIT_DONE(unix_stream_connect, exit_connecting)
+EXIT_DONE(inet_accept, exit_accepting)
+EXIT_DONE(unix_accept, exit_accepting)
+
+/* What a thread that was killed in a call leaves. */
+int on_thread_exit(struct bpf_raw_tracepoint_args *ctx)
+{
+	check_returns();
+	return 0;
+}

@@ -1,0 +1,145 @@
+"""A capture's programs, from compiled to attached; and which captures a kernel allows."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext, suppress
+
+from ringspan.errors import CannotTrace
+from ringspan.probe import btf, captures, load, maps
+from ringspan.probe.captures import FENTRY, FOLLOWING, KPROBE, Capture, Hook
+from ringspan.probe.compiler import Compiled
+
+ARRAY_ENTRIES = 16
+TRIED = "tcp_sendmsg"
+
+
+class Programs:
+    """Programs on their way through the verifier; those that call each other share a kind, and a map of programs."""
+
+    def __init__(self, compiled: Compiled) -> None:
+        self._compiled = compiled
+        self._map_fd = compiled.program["programs"].map_fd
+        self._pool = ThreadPoolExecutor(2)
+        self._loading: dict[str, Future[int]] = {}
+        self.arrays: dict[load.Kind, int] = {load.Kind(load.RAW_TRACEPOINT): self._map_fd}
+
+    def _array(self, kind: load.Kind) -> int:
+        if kind not in self.arrays:
+            self.arrays[kind] = load.make_program_array(ARRAY_ENTRIES)
+        return self.arrays[kind]
+
+    def add(self, name: str, kind: load.Kind, place: str = "") -> None:
+        """Begin to load a program, once for each place that has programs of its own."""
+        known = f"{name}@{place}" if place else name
+        if known not in self._loading:
+            code = load.with_map(self._compiled.code(name), self._map_fd, self._array(kind))
+            self._loading[known] = self._pool.submit(load.load, name, code, kind)
+
+    def fd(self, name: str, place: str = "") -> int:
+        """Return a loaded program's descriptor; raises CannotTrace with the verifier's words."""
+        return self._loading[f"{name}@{place}" if place else name].result()
+
+    def enter(self, names: Iterable[str], kind: load.Kind, place: str = "") -> None:
+        """Enter programs in the map through which those of their kind call them."""
+        for name in names:
+            index = captures.TAIL_CALLED.index(name)
+            maps.update(self._array(kind), index.to_bytes(4, "little"), self.fd(name, place).to_bytes(4, "little"))
+
+    def all(self) -> dict[str, int]:
+        """Return all descriptors by name."""
+        return {name: future.result() for name, future in self._loading.items()}
+
+
+class Attacher:
+    """Loads and attaches what a capture consists of."""
+
+    def __init__(self, compiled: Compiled, capture: Capture) -> None:
+        self._capture = capture
+        self._types = compiled.types
+        self.programs = Programs(compiled)
+        self._raw = load.Kind(load.RAW_TRACEPOINT)
+        self._hooks = [hook for hook in capture.hooks if self._is_there(hook)]
+
+    def _is_there(self, hook: Hook) -> bool:
+        if hook.function in self._types.functions:
+            return True
+        if hook.function in self._capture.optional:
+            return False
+        raise CannotTrace(f"this kernel has no function {hook.function} that can be traced", "use --capture syscall")
+
+    def _kind(self, hook: Hook, *, at_return: bool) -> load.Kind:
+        if self._capture is KPROBE:
+            return load.Kind(load.KPROBE)
+        where = load.FEXIT if at_return else load.FENTRY
+        return load.Kind(load.TRACING, where, self._types.functions[hook.function].id)
+
+    def _place(self, hook: Hook) -> str:
+        """Tracing programs are of one function alone."""
+        return hook.function if self._capture is FENTRY else ""
+
+    def load(self) -> None:
+        """Load all programs; raises CannotTrace with the verifier's words."""
+        programs = self.programs
+        for name in (*self._capture.called, *self._capture.tracepoints.values()):
+            programs.add(name, self._raw)
+        for hook in self._hooks:
+            programs.add(hook.enter, self._kind(hook, at_return=False), self._place(hook))
+            if hook.exit:
+                kind = self._kind(hook, at_return=True)
+                for name in (hook.exit, *(FOLLOWING if captures.is_following(hook.exit) else ())):
+                    programs.add(name, kind, self._place(hook))
+        programs.enter(self._capture.called, self._raw)
+        for hook in self._hooks:
+            if captures.is_following(hook.exit):
+                programs.enter(FOLLOWING, self._kind(hook, at_return=True), self._place(hook))
+        programs.all()
+
+    def attach(self) -> dict[str, int]:
+        """Attach, what tells of ends first; returns the links' descriptors; raises CannotTrace."""
+        links = {}
+        try:
+            for tracepoint, name in self._capture.tracepoints.items():
+                with suppress(FileNotFoundError) if tracepoint in self._capture.optional else nullcontext():
+                    links[tracepoint] = load.attach_tracepoint(tracepoint, self.programs.fd(name))
+            for hook in self._hooks:
+                for name, at_return in ((hook.exit, True), (hook.enter, False)):
+                    if name:
+                        fd = self.programs.fd(name, self._place(hook))
+                        links[f"{name}@{hook.function}"] = self._attach(hook.function, fd, at_return=at_return)
+        except OSError as error:
+            raise CannotTrace(f"cannot attach to {error.strerror}", "run as root, on Linux 5.8 or later") from error
+        return links
+
+    def _attach(self, function: str, fd: int, *, at_return: bool) -> int:
+        if self._capture is KPROBE:
+            return load.attach_kprobe(function, fd, at_return=at_return)
+        return load.attach_tracing(function, fd)
+
+
+def obstacle(capture: Capture) -> str:
+    """Say why a kernel does not allow a capture, tried with a program that does nothing; empty if it does."""
+    if not capture.hooks:
+        return ""
+    function = btf.read_types([TRIED]).functions.get(TRIED)
+    if not function:
+        return f"{TRIED} is not among the kernel's types"
+    fds = []
+    try:
+        if capture is KPROBE:
+            fds.append(load.load("nothing", load.NOTHING, load.Kind(load.KPROBE)))
+            fds.append(load.attach_kprobe(TRIED, fds[0], at_return=True))
+        else:
+            fds.append(load.load("nothing", load.NOTHING, load.Kind(load.TRACING, load.FEXIT, function.id)))
+            fds.append(load.attach_tracing(TRIED, fds[0]))
+    except CannotTrace as error:
+        return error.reason
+    except OSError as error:
+        return error.strerror or str(error)
+    finally:
+        for fd in reversed(fds):
+            with suppress(OSError):
+                os.close(fd)
+    return ""

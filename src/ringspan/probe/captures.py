@@ -1,0 +1,80 @@
+"""Ways to see bytes move: for each capture its source, its programs, and what of the kernel they attach to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+# The order is `enum program`'s in bpf/maps.h.
+TAIL_CALLED = ["on_lay_out", "on_follow", "on_settle", "on_close", "on_connection_state", "on_connect", "on_forget_own",
+               "on_close_files", "on_forget"]  # fmt: skip
+FOLLOWING = ("on_lay_out", "on_follow", "on_settle")
+
+
+class Hook(NamedTuple):
+    """A function of the kernel, and the programs at its entry and its return."""
+
+    function: str
+    enter: str
+    exit: str = ""
+
+
+@dataclass(frozen=True)
+class Capture:
+    """One way: raw tracepoints with their programs, what these call, and functions. Attached in the order given.
+
+    What is `optional` not every kernel has.
+    """
+
+    name: str
+    how: str
+    source: str
+    tracepoints: dict[str, str]
+    called: tuple[str, ...]
+    hooks: tuple[Hook, ...] = ()
+    optional: tuple[str, ...] = ()
+    flags: tuple[str, ...] = field(default=())
+
+
+# A connection must not be seen to move bytes before its closing can be seen, hence the order.
+CLOSING = {"tcp_destroy_sock": "on_destroy"}
+STATES = {"sched_process_exec": "on_process_exec", "inet_sock_set_state": "on_set_state"}
+CALLED = ("on_connection_state", "on_forget_own")
+SYSCALL = Capture(
+    "syscall",
+    "raw tracepoints",
+    "syscall.bpf.c",
+    CLOSING
+    | {"sched_process_exit": "on_process_exit"}
+    | STATES
+    | {"io_uring_file_get": "on_io_uring", "sys_exit": "on_sys_exit", "sys_enter": "on_sys_enter"},
+    (*FOLLOWING, *CALLED, "on_close", "on_connect", "on_close_files", "on_forget"),
+    optional=("io_uring_file_get",),
+)
+TCP_TRACEPOINTS = CLOSING | STATES | {"sched_process_exit": "on_thread_exit"}
+HOOKS = (
+    Hook("unix_release", "enter_unix_release"),
+    Hook("unix_shutdown", "enter_unix_shutdown"),
+    Hook("inet_accept", "enter_accept", "exit_inet_accept"),
+    Hook("unix_accept", "enter_accept", "exit_unix_accept"),
+    Hook("inet_stream_connect", "enter_stream_connect", "exit_inet_stream_connect"),
+    Hook("unix_stream_connect", "enter_stream_connect", "exit_unix_stream_connect"),
+    Hook("tcp_splice_read", "enter_splice_read", "exit_tcp_splice_read"),
+    Hook("unix_stream_splice_read", "enter_splice_read", "exit_unix_stream_splice_read"),
+    Hook("tcp_sendpage", "enter_tcp_sendpage", "exit_tcp_sendpage"),
+    Hook("unix_stream_sendpage", "enter_unix_stream_sendpage", "exit_unix_stream_sendpage"),
+    Hook("tcp_recvmsg", "enter_tcp_recvmsg", "exit_tcp_recvmsg"),
+    Hook("unix_stream_recvmsg", "enter_unix_stream_recvmsg", "exit_unix_stream_recvmsg"),
+    Hook("tcp_sendmsg", "enter_tcp_sendmsg", "exit_tcp_sendmsg"),
+    Hook("unix_stream_sendmsg", "enter_unix_stream_sendmsg", "exit_unix_stream_sendmsg"),
+)
+SENDPAGE = ("tcp_sendpage", "unix_stream_sendpage")  # gone since Linux 6.5 (dc97391e6610)
+KPROBE = Capture("tcp", "kprobe", "tcp.bpf.c", TCP_TRACEPOINTS, CALLED, HOOKS, SENDPAGE, ("-DCAPTURE_TCP",))
+FENTRY = replace(KPROBE, how="fentry", flags=(*KPROBE.flags, "-DCAPTURE_FENTRY"))
+BY_WORD = {"syscall": (SYSCALL,), "fentry": (FENTRY,), "kprobe": (KPROBE,), "tcp": (FENTRY, KPROBE)}
+BY_WORD["auto"] = (*BY_WORD["tcp"], SYSCALL)
+
+
+def is_following(program: str) -> bool:
+    """Whether a program at a function's return goes on by tail call to what follows the bytes."""
+    return program.startswith("exit_") and not program.endswith(("_connect", "_accept"))
