@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ringspan import privileges
 from ringspan.errors import CannotTrace
+from ringspan.probe import attach, captures
 from ringspan.probe.btf import BTF_FILE
 
 OLDEST_KERNEL = (5, 8)
@@ -117,11 +118,23 @@ def require() -> None:
             raise CannotTrace(f"cannot trace here: {check.name}: {check.detail}", check.remedy)
 
 
+def _captures(*, possible: bool) -> list[str]:
+    """Say of each capture whether it can be had, in the order in which `--capture auto` prefers them."""
+    lines = []
+    for capture in captures.BY_WORD["auto"]:
+        why = attach.obstacle(capture) if possible else "see above"
+        mark = "ok " if not why else "no " if possible else "NO "
+        answer = f"not available: {why}" if why else "available"
+        lines.append(f"{mark} capture {capture.name} ({capture.how}): {answer}")
+    return lines
+
+
 def run() -> int:
     """Print the report; returns 0 if tracing is possible, else 3."""
     done = checks()
     for check in done:
         print(check.line())
     possible = all(check.ok for check in done if check.fatal)
-    print(f"{'ok ' if possible else 'NO '} capture syscall: {'available' if possible else 'not available, see above'}")
+    for line in _captures(possible=possible):
+        print(line)
     return 0 if possible else CannotTrace.exit_status

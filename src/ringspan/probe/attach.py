@@ -135,7 +135,7 @@ def obstacle(capture: Capture) -> str:
             fds.append(load.load("nothing", load.NOTHING, load.Kind(load.TRACING, load.FEXIT, function.id)))
             fds.append(load.attach_tracing(TRIED, fds[0]))
     except CannotTrace as error:
-        return error.reason
+        return f"its programs are refused ({error.reason.rpartition(': ')[2]})"
     except OSError as error:
         return error.strerror or str(error)
     finally:
