@@ -120,6 +120,23 @@ def test_a_server_resets_a_body_that_would_end_with_its_connection() -> None:
     assert (row["attributes"]["http.response.status_code"], row["attributes"]["error.type"]) == (200, "incomplete")
 
 
+@pytest.mark.parametrize("linger", [0, 1])
+def test_a_client_leaves_before_it_is_accepted(linger: int) -> None:
+    """What had come before is read all the same: by a FIN, or of a socket that a RST has taken the port from."""
+    with listening() as listener, trace("--port", str(listener.getsockname()[1]), "--role", "server") as tracer:
+        client = socket.create_connection(listener.getsockname())
+        client.sendall(get("late"))
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", linger, 0))
+        client.close()
+        server = listener.accept()[0]
+        assert server.recv(999) == get("late")
+        server.close()
+        (row,) = tracer.rows(1)
+        port = listener.getsockname()[1]
+    assert answered([row], "server") == {"late": "client_closed"}
+    assert row["attributes"]["server.port"] == port
+
+
 def test_a_fake_request_in_a_body_that_began_before_the_trace() -> None:
     fake = get("fake")
     with listening() as listener:
