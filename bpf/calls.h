@@ -62,6 +62,14 @@ static __always_inline bool socket_read(u32 fd, struct stream *s)
 	return true;
 }
 
+/* A thread that ends: its note is still there if it woke up alone (its siblings went meanwhile). */
+static __always_inline void forget_reader(void)
+{
+	u64 thread = bpf_get_current_pid_tgid();
+
+	readers.delete(&thread);
+}
+
 static __always_inline void enter_send(u64 number, const u64 *arguments, u32 fd, u64 now)
 {
 	u64 thread = bpf_get_current_pid_tgid();

@@ -141,8 +141,7 @@ static __always_inline void read_own(struct sock *sk, struct endpoints *e)
 
 	summarise(sk, &summary);
 	read_addresses(sk, summary.family, e->local_address, e->remote_address);
-	READ(e->local_port, ((struct inet_sock *)sk)->inet_sport); /* outlives skc_num */
-	e->local_port = host16(e->local_port);
+	e->local_port = summary.local_port;
 	e->remote_port = summary.remote_port;
 	e->netns = network_namespace(sk);
 	unmap_endpoints(e);

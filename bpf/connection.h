@@ -136,6 +136,26 @@ static __always_inline u8 role_by_port(const struct socket_summary *summary, u8 
 	return role;
 }
 
+/* Why a socket is closed, if an error has closed it. */
+static __always_inline u16 socket_error(struct sock *sk)
+{
+	s32 error = 0;
+
+	READ(error, sk->sk_err);
+	return error == EPIPE_ ? ECONNRESET_ : error;
+}
+
+/* The peer may have left before the connection is first seen: before it was accepted, say. */
+static __always_inline void note_departure(struct connection *c, struct sock *sk, u8 state)
+{
+	u8 shut = 0;
+
+	READ(shut, sk->sk_shutdown);
+	c->peer_gone = shut & 1;
+	if (state == TCP_CLOSE_ && c->head.family != AF_UNIX_)
+		c->error = socket_error(sk);
+}
+
 static __always_inline struct connection *connection_open(const struct stream *s, u8 role, u8 born)
 {
 	u64 key = (u64)s->sk;
@@ -168,6 +188,7 @@ static __always_inline struct connection *connection_open(const struct stream *s
 	c->role = role;
 	c->role_known = role != ROLE_UNKNOWN ? ROLE_CERTAIN : ROLE_GUESSED;
 	c->born = born;
+	note_departure(c, s->sk, summary.state);
 	if (c->head.family == AF_UNIX_) {
 		read_unix_path(s->sk, c->unix_path);
 		c->unix_pair = unix_pair(s->sk);
@@ -246,7 +267,7 @@ static __always_inline void connection_state(struct sock *sk, int state, u64 now
 {
 	u64 key = (u64)sk;
 	struct connection *c = connections.lookup(&key);
-	s32 error = 0;
+	u16 error;
 	u8 shut = 0;
 
 	if (!c)
@@ -254,9 +275,9 @@ static __always_inline void connection_state(struct sock *sk, int state, u64 now
 	if (state == TCP_CLOSE_WAIT_) {
 		c->peer_gone = 1;
 	} else if (state == TCP_CLOSE_) {
-		READ(error, sk->sk_err);
+		error = socket_error(sk);
 		if (error)
-			c->error = error == EPIPE_ ? ECONNRESET_ : error;
+			c->error = error;
 	} else if (state == TCP_FIN_WAIT1_ || state == TCP_LAST_ACK_) {
 		READ(shut, sk->sk_shutdown);
 		close_egress(c, state == TCP_FIN_WAIT1_ && shut == SHUTDOWN_MASK_, now);

@@ -82,6 +82,7 @@ int on_forget(struct bpf_raw_tracepoint_args *ctx)
 
 int on_process_exit(struct bpf_raw_tracepoint_args *ctx)
 {
+	forget_reader();
 	if (exit_process())
 		programs.call(ctx, PROGRAM_CLOSE_FILES);
 	return 0;

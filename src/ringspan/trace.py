@@ -141,10 +141,10 @@ class Tracer:
         self._take(batch, now)
 
     def _take(self, batch: np.ndarray[Any, np.dtype[Any]], now: float) -> None:
+        if self._executables and len(batch):
+            batch = self._judged(batch)
         if not len(batch):
             return
-        if self._executables:
-            batch = self._judged(batch)
         self._taken += len(batch)
         if self._settings.show in ("table", "lines"):
             self._counts.add(batch)
