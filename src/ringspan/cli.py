@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 
 from ringspan import __version__
 from ringspan.errors import RingspanError, UsageError
+from ringspan.printable import printable
 
 
 class Parser(argparse.ArgumentParser):
@@ -107,7 +108,7 @@ def main(argv: list[str] | None = None) -> NoReturn:
         status = COMMANDS[flags.pop("command")](flags)
         sys.stdout.flush()
     except RingspanError as error:
-        print(f"ringspan: {error}", file=sys.stderr)
+        print(f"ringspan: {printable(str(error))}", file=sys.stderr)
         status = error.exit_status
     except BrokenPipeError:  # the reader of our output has left: no error of ours
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
@@ -118,7 +119,7 @@ def main(argv: list[str] | None = None) -> NoReturn:
         if os.environ.get("RINGSPAN_DEBUG"):
             raise
         what = f"cannot write: {error.strerror}" if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
-        print(f"ringspan: {what}; set RINGSPAN_DEBUG=1 for the place", file=sys.stderr)
+        print(f"ringspan: {printable(what)}; set RINGSPAN_DEBUG=1 for the place", file=sys.stderr)
         status = 1
     sys.stderr.flush()
     os._exit(status)  # an exporter's thread may be inside a retry that lasts longer than a user waits
