@@ -99,10 +99,20 @@ def give_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+class Formatter(logging.Formatter):
+    """Log lines that may quote what others chose."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Print a record, escaped line by line."""
+        return "\n".join(map(printable, super().format(record).split("\n")))
+
+
 def main(argv: list[str] | None = None) -> NoReturn:
     """Run a command and leave with its status; never a traceback, unless RINGSPAN_DEBUG asks for it."""
     give_streams()
-    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.WARNING, stream=sys.stderr)
+    log = logging.StreamHandler(sys.stderr)
+    log.setFormatter(Formatter("%(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(handlers=[log], level=logging.WARNING)
     try:
         flags = vars(parser().parse_args(argv))
         status = COMMANDS[flags.pop("command")](flags)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
@@ -82,10 +83,18 @@ def _number(key: str, value: Any, where: str) -> Any:
     return kind(value)
 
 
+def _is_name(text: str) -> bool:
+    """Whether a text can name a file: no NUL, and no half of a surrogate pair, which YAML can spell."""
+    try:
+        return b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+
+
 def _text(key: str, value: Any, where: str) -> str:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         value = shown(value)
-    if not isinstance(value, str) or not value or "\0" in value:
+    if not isinstance(value, str) or not value or not _is_name(value):
         raise UsageError(f"{where}: {key}: {shown(value)} is not a text")
     if key == "opt_in" and value not in OPT_IN:
         raise UsageError(f"{where}: {key}: {shown(value)} is not one of {', '.join(OPT_IN)}")

@@ -54,8 +54,10 @@ class Ring:
             lengths = lengths[: busy[0]]
         if not len(lengths):
             return np.empty(0, self._dtype)
-        if ((lengths & ~DISCARD) != self._dtype.itemsize).any():
-            raise ForeignRecord(f"a record of {int(lengths[0] & ~DISCARD)} bytes, not {self._dtype.itemsize}")
+        sizes = lengths & ~DISCARD
+        foreign = np.flatnonzero(sizes != self._dtype.itemsize)
+        if len(foreign):
+            raise ForeignRecord(f"a record of {int(sizes[foreign[0]])} bytes, not {self._dtype.itemsize}")
         self._order()
         kept = (lengths & DISCARD) == 0
         records = entries["record"][: len(lengths)]

@@ -181,7 +181,7 @@ def _exchange_attributes(row: Any) -> dict[str, Any]:
         if parts.query:
             out[url_attributes.URL_QUERY] = redact.query(parts.query, cut=cut)
     else:
-        out[url_attributes.URL_FULL] = redact.url(_full_url(row, method, parts), cut=cut)
+        out[url_attributes.URL_FULL] = redact.url(_full_url(row, method, parts), cut=cut and any(parts))
     if row.user_agent_bytes:
         out[user_agent_attributes.USER_AGENT_ORIGINAL] = text(row.user_agent)
     return out

@@ -26,7 +26,7 @@ def split(target: str, method: str, *, cut: bool = False) -> Target:
     Of one that was cut before its authority ended, nothing is known: what is there may be a part of its userinfo.
     """
     if method == "CONNECT":
-        return Target("", "", target)
+        return Target("", "", "" if cut else target)
     absolute = ABSOLUTE.fullmatch(target)
     if cut and absolute and not absolute[2]:
         return Target("", "", "")

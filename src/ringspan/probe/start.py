@@ -34,7 +34,8 @@ class Start:
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         command = [sys.executable, "-P", "-m", "ringspan.probe.child", str(theirs.fileno())]
         self._said = tempfile.TemporaryFile()  # noqa: SIM115
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(os.path.isabs, sys.path))}
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}  # secrets
+        environment["PYTHONPATH"] = os.pathsep.join(filter(os.path.isabs, sys.path))
         self._process = subprocess.Popen(
             command, pass_fds=[theirs.fileno()], env=environment, stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL, stderr=self._said, start_new_session=True,

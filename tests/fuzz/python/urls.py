@@ -44,8 +44,11 @@ def encoded(text: bytes, level: int, which: int) -> bytes:
 
 
 def filler(source: Source, forbidden: bytes) -> bytes:
-    """A fuzzed piece without what would end the place it is put in (a request line has no blank nor line feed)."""
-    return bytes(c for c in source.take(source.byte() % 24) if c not in forbidden + b" \r\n")
+    """A fuzzed piece without what would end the place it is put in, and without what would spell PLANTED.
+
+    A request line has no blank nor line feed; and Y, or %59, is what a fuzzer that has found PLANTED out would need.
+    """
+    return bytes(c for c in source.take(source.byte() % 24) if c not in forbidden + b" \r\nY5")
 
 
 def _with_userinfo(source: Source) -> bytes:
@@ -124,8 +127,6 @@ def check_secrets(data: bytes) -> int:
     source = Source(data)
     whole = source.byte() == 1
     request = _request(source)
-    if redact._decoded(f"{request['target']}{request['host']}").count(PLANTED) > 1:
-        return 1  # the fuzzer has found out what is looked for, and put it elsewhere
     for shown in outputs(request) if whole else described(request):
         for _ in range(6):
             assert PLANTED not in shown, request
