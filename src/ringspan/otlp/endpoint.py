@@ -108,13 +108,17 @@ def _file(signal: Signal, name: str) -> str | None:
 
 
 def _headers(signal: Signal) -> dict[str, str]:
+    """Read the headers as the SDK does, but refuse what it would leave out; a wrong one may be secret as a whole."""
     where, value = variable(signal, "HEADERS")
-    headers = dict(parse_env_headers(value or "", liberal=True))
-    for number, (name, text) in enumerate(headers.items(), 1):  # not named: of what is malformed all may be secret
-        if not HEADER_NAME.fullmatch(name) or not (text.isascii() and text.isprintable()):
+    headers: dict[str, str] = {}
+    for number, part in enumerate(filter(str.strip, (value or "").split(",")), 1):
+        one = parse_env_headers(part, liberal=True)
+        good = all(HEADER_NAME.fullmatch(name) and text.isascii() and text.isprintable() for name, text in one.items())
+        if not one or not good:
             raise UsageError(
                 f"{where}: header {number} has a name or a value that cannot be sent", "give name=value,..."
             )
+        headers |= one
     return headers
 
 

@@ -28,7 +28,7 @@ CHANNEL_OPTIONS = [
     ("grpc.primary_user_agent", USER_AGENT),
 ]
 REASON_MAX = 80
-TLS_ERROR, TLS_WORDS = "TLS error", ("handshake", "CERTIFICATE_VERIFY_FAILED", "Peer name", "SSL_ERROR")
+TLS_ERROR, TLS_WORDS = "TLS error", ("handshake", "CERTIFICATE_VERIFY_FAILED", "Hostname Verification", "Peer name")
 ANSWER_MAX = 1 << 20
 
 
