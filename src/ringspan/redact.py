@@ -18,6 +18,7 @@ SECRET_KEY = re.compile(
 MARK = r"((?::|%(?:25)*3a)(?:[/\\]|%(?:25)*(?:2f|5c)){2})"  # begins at what is rare: linear
 AT = r"(?:@|%(?:25)*40)"
 USERINFO = re.compile(rf"{MARK}[^/?#]*{AT}", re.IGNORECASE)
+IN_KEY = re.compile(MARK, re.IGNORECASE)  # an authority that goes on after the =
 CUT_USERINFO = re.compile(rf"{MARK}(?:[^/?#]*{AT}|[^/?#]*\Z)", re.IGNORECASE)
 QUERY = re.compile(r"[?#]")
 SEPARATOR = re.compile(r"[?&;#]")
@@ -95,7 +96,8 @@ def _pairs(part: str) -> str:
 
 def _without_value(pair: str, *, is_last: bool) -> str:
     key, equals, value = pair.partition("=")
-    if not equals or "=" in _decoded(key):
+    inside = _decoded(key)
+    if not equals or "=" in inside or IN_KEY.search(inside):
         return REDACTED
     return pair if is_last and not value else f"{key}={REDACTED}"
 

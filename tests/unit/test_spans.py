@@ -223,6 +223,7 @@ def test_attributes_that_must_be_asked_for() -> None:
         ("next=h%25%33%41%25%32%46/u:p@h", "next=REDACTED"),
         ("next=http://u:\u00a0p@h", "next=http://REDACTED:REDACTED@h"),
         ("u=h%3%41//u:p&q@h", "u=h://REDACTED:REDACTED@h"),
+        ("h%25%33%41//u:abc=%25%340h&b=1", "REDACTED&b=1"),
     ],
 )
 def test_secrets_that_hide_in_a_query(text: str, want: str) -> None:

@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 TESTS = Path(__file__).resolve().parents[2]
-EVERY = 4096
+EVERY, WRITE_S = 64, 5.0
 SECONDS = "60s"
 
 
@@ -38,7 +38,7 @@ class Totals:
     def add(self, checked: int) -> None:
         self._sums["executions"] += 1
         self._sums["checked"] += checked
-        if self._sums["executions"] % EVERY == 0:
+        if self._sums["executions"] % EVERY == 0 and time.monotonic() - self._since > WRITE_S:
             self.write()
 
     def write(self) -> None:
