@@ -18,7 +18,7 @@ SECRET_KEY = re.compile(
 MARK = r"((?::|%(?:25)*3a)(?:[/\\]|%(?:25)*(?:2f|5c)){2})"  # begins at what is rare: linear
 AT = r"(?:@|%(?:25)*40)"
 USERINFO = re.compile(rf"{MARK}[^/?#]*{AT}", re.IGNORECASE)
-IN_KEY = re.compile(MARK, re.IGNORECASE)  # an authority that goes on after the =
+MARKED = re.compile(MARK, re.IGNORECASE)
 CUT_USERINFO = re.compile(rf"{MARK}(?:[^/?#]*{AT}|[^/?#]*\Z)", re.IGNORECASE)
 QUERY = re.compile(r"[?#]")
 SEPARATOR = re.compile(r"[?&;#]")
@@ -28,13 +28,24 @@ DECODINGS_MAX = 8
 
 def query(text: str, *, cut: bool = False) -> str:
     """Replace the values of secret-looking keys of a query string, and of queries inside its values."""
+    if _entangled(text):
+        return REDACTED
     text = userinfo(text, cut=cut)
-    return _deep("&".join(map(_pairs, text.split("&"))), cut=cut) if "=" in text or "%" in text else text
+    if "=" not in text and "%" not in text:
+        return text
+    parts = text.split("&")
+    if _hidden(text, cut=cut) and any(MARKED.search(_decoded(part)) for part in parts if not _hidden(part)):
+        return REDACTED  # userinfo that has an & in it
+    return "&".join(map(_pairs, parts))
 
 
 def path(text: str, *, cut: bool = False) -> str:
     """Replace userinfo of URLs inside a path, and secret-looking values of path parameters and of an encoded query."""
-    text = _deep(userinfo(text, cut=cut), cut=cut)
+    if _entangled(text):
+        return f"{url(MARKED.split(_decoded(text), 1)[0])}://{REDACTED}"
+    text = userinfo(text, cut=cut)
+    if _hidden(text, cut=cut):
+        return url(userinfo(_decoded(text), cut=cut))
     before, *after = ENCODED_MARK.split(text, 1)
     if ";" in before:
         before = "/".join(_parameters(segment) for segment in before.split("/"))
@@ -76,18 +87,26 @@ def endpoint(text: str) -> str:
     return f"{scheme}{mark}{authority(rest)}" if mark and "@" not in scheme else authority(text)
 
 
-def _deep(text: str, *, cut: bool) -> str:
-    """Replace userinfo that only percent-decoding brings out; what it brought out is then shown decoded."""
-    if "%" not in text:
-        return text
+def _hidden(text: str, *, cut: bool = False) -> bool:
+    """Whether there is userinfo that only percent-decoding brings out."""
     decoded = _decoded(text)
-    redacted = userinfo(decoded, cut=cut)
-    return text if redacted == decoded else redacted
+    return decoded != text and userinfo(decoded, cut=cut) != decoded
+
+
+def _entangled(text: str) -> bool:
+    """Whether what looks like userinfo has a secret-looking key in it: to replace the one would uncover the other."""
+    decoded = _decoded(text)
+    for match in (*USERINFO.finditer(text), *USERINFO.finditer(decoded)):
+        inside = _decoded(match[0])
+        keys = (*_names(inside), *SEPARATOR.split(inside)[1:])
+        if any(map(SECRET_KEY.search, keys)):
+            return True
+    return False
 
 
 def _pairs(part: str) -> str:
     """Redact what stands between two &: from the first secret on, for not all take a ; for a separator."""
-    pairs = part.split(";")
+    pairs = [part] if _hidden(part) else part.split(";")
     for i, pair in enumerate(pairs):
         if any(map(_tells, _decodings(pair))):
             return ";".join([*pairs[:i], _without_value(pair, is_last=i == len(pairs) - 1)])
@@ -97,7 +116,7 @@ def _pairs(part: str) -> str:
 def _without_value(pair: str, *, is_last: bool) -> str:
     key, equals, value = pair.partition("=")
     inside = _decoded(key)
-    if not equals or "=" in inside or IN_KEY.search(inside):
+    if not equals or "=" in inside or MARKED.search(inside):
         return REDACTED
     return pair if is_last and not value else f"{key}={REDACTED}"
 
