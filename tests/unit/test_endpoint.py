@@ -183,3 +183,18 @@ def test_a_password_is_not_asked_for_as_a_hosts_name(monkeypatch: pytest.MonkeyP
     with pytest.raises(UsageError, match="OTEL_EXPORTER_OTLP_ENDPOINT") as raised:
         endpoint.resolve("traces", None, "grpc")
     assert "secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize("url", ["//]", "unix://[", "http://[", "dns:\udc80", "unix:\udcdb"])
+def test_what_cannot_be_taken_apart_is_a_mistake(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv(PREFIX + "ENDPOINT", url)
+    with pytest.raises(UsageError, match="OTEL_EXPORTER_OTLP_ENDPOINT"):
+        endpoint.resolve("traces", None, "grpc")
+
+
+@pytest.mark.parametrize(
+    "url", ["dns:///h:4317", "dns:h:4317", "unix:/run/c.sock", "unix:///run/c.sock", "ipv6:[::1]:4317"]
+)
+def test_names_of_grpc_are_taken(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv(PREFIX + "ENDPOINT", url)
+    assert endpoint.resolve("traces", None, "grpc").url == url

@@ -76,13 +76,14 @@ def _url(signal: Signal, otlp: str | None, protocol: str) -> str:
 
 def _check(url: str, protocol: str, where: str) -> None:
     """Refuse what cannot be sent to: over gRPC also host:port and unix:path are names (gRPC naming)."""
-    try:
-        parts = urlsplit(url if "://" in url or protocol != "grpc" else f"http://{url.removeprefix('dns:')}")
-        good = bool(parts.scheme in ("http", "https") and parts.hostname) and parts.port != 0
-    except ValueError:
-        good = False
     named = protocol == "grpc" and url.startswith(("unix:", "dns:", "ipv4:", "ipv6:"))
-    if not (good or named) or not url.isprintable():  # of undecodable bytes neither library knows what to do
+    try:
+        urlsplit(url)  # as it is taken apart later
+        parts = urlsplit(url if "://" in url or protocol != "grpc" else f"http://{url.removeprefix('dns:')}")
+        good = named or (bool(parts.scheme in ("http", "https") and parts.hostname) and parts.port != 0)
+    except ValueError:
+        good = named and "//" not in url
+    if not good or not url.isprintable():  # of undecodable bytes neither library knows what to do
         quoted = repr(redact.endpoint(url)[:SHOWN_MAX])
         raise UsageError(f"{where}: {quoted} is not a URL that spans can be sent to", f"such as {DEFAULTS[protocol]}")
     if protocol == "grpc" and "@" in url and not url.startswith("unix:"):  # it would be asked for as a host's name
