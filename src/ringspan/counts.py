@@ -12,7 +12,8 @@ from ringspan import contract, failures, redact, target
 from ringspan.metrics.buckets import Exponential
 from ringspan.metrics.columns import seconds
 from ringspan.metrics.series import Histograms, Slots
-from ringspan.spans import KNOWN_METHODS, text
+from ringspan.printable import printable
+from ringspan.spans import KNOWN_METHODS, TARGET_CUT, text
 
 Batch = np.ndarray[Any, np.dtype[Any]]
 CONNECT_FAILURE = contract.number("RECORD_CONNECT_FAILURE")
@@ -20,14 +21,17 @@ CLIENT, SERVER = contract.number("ROLE_CLIENT"), contract.number("ROLE_SERVER")
 ENDPOINTS_MAX = 10_000
 TALLIES_MAX = 4 * ENDPOINTS_MAX
 OVERFLOW = "(other)"
+CUT = "(cut)"  # nothing that is known to be no secret was kept of its target
 OVERFLOW_SLOT = 0
 DURATIONS = Exponential(-20, 16, scale=2)  # from 1 us to 18 hours; a quantile is right within 19 %
 WAITING_MAX = 1 << 16
 
 
-def printable(text: str) -> str:
-    """Escape what a terminal would act on: control and formatting characters (a peer chooses its paths)."""
-    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+def endpoint_name(asked: str, method: str, *, cut: bool) -> str:
+    """Return what stands for a request's target in the live output."""
+    parts = target.split(asked, method, cut=cut)
+    path = redact.path(parts.path, cut=cut and not parts.query)
+    return printable(path or redact.authority(parts.authority) or CUT)
 
 
 class Key(NamedTuple):
@@ -180,8 +184,7 @@ class Counts:
         if hashed and hashed in self._labels:
             return self._labels[hashed]
         method = text(record["method"].item())
-        endpoint = target.split(text(record["target"].item()), method)
-        name = printable(redact.userinfo(endpoint.path) or redact.authority(endpoint.authority))
+        name = endpoint_name(text(record["target"].item()), method, cut=bool(record["truncated"] & TARGET_CUT))
         if name not in self._endpoints and len(self._endpoints) >= ENDPOINTS_MAX:
             name = OVERFLOW
         self._endpoints.add(name)

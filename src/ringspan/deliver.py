@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import struct
 import threading
 import time
 from collections import deque
@@ -97,7 +98,7 @@ class Delivery:
         """Encode one span; what cannot be must not end the run."""
         try:
             return self._resource(span.identity), encode.encode(span)
-        except (ValueError, TypeError, OverflowError):
+        except (ValueError, TypeError, OverflowError, struct.error):
             return None
 
     def _resource(self, identity: Identity) -> bytes:

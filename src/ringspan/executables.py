@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import glob
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -28,7 +29,7 @@ class Executables:
     def wants(self, path: str) -> bool:
         """Does any glob match this path?"""
         name = path.rsplit("/", 1)[-1]
-        return any(fnmatch.fnmatchcase(path if "/" in glob else name, glob) for glob in self._globs)
+        return any(fnmatch.fnmatchcase(path if "/" in one else name, one) for one in self._globs)
 
     def known(self) -> list[tuple[int, int, bool]]:
         """Judge what runs now and what lies on the search path: (inode, device, wanted)."""
@@ -37,8 +38,8 @@ class Executables:
             if entry.name.isdigit():
                 self._judge(entry / "exe", found)
         for named in filter(os.path.isabs, self._globs):
-            for path in Path("/").glob(named.lstrip("/")):
-                self._judge(path, found)
+            for match in glob.iglob(named, recursive=True, include_hidden=True):  # noqa: PTH207 - Path.glob raises on some
+                self._judge(Path(match), found)
         for folder in dict.fromkeys([*os.environ.get("PATH", "").split(":"), *SEARCHED]):
             for path in Path(folder).iterdir() if folder and Path(folder).is_dir() else ():
                 self._judge(path, found)
@@ -64,8 +65,8 @@ class Executables:
         try:
             path, status = os.readlink(exe), exe.stat()  # noqa: PTH115
         except OSError:
-            names = [glob for glob in self._globs if "/" not in glob]
-            if any(fnmatch.fnmatchcase(comm, glob) for glob in names):
+            names = [one for one in self._globs if "/" not in one]
+            if any(fnmatch.fnmatchcase(comm, one) for one in names):
                 return True
             return False if len(names) == len(self._globs) and len(comm) < COMM_BYTES else None
         wanted = self.wants(path.removesuffix(" (deleted)"))

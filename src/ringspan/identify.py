@@ -19,6 +19,7 @@ from ringspan.model import Identity
 UNIT = re.compile(r"/([^/]+)\.service(?:/|$)", re.MULTILINE)
 NOT_A_SERVICE = re.compile(r"user@\d+|session-|init\.scope")
 NAME_MAX, PATH_MAX = 255, 4096  # they go out with every metric
+NAMELESS = "unknown_service"  # as the SDKs say
 RECHECK_S = 1.0
 CACHE_MAX = 8192
 TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
@@ -84,8 +85,13 @@ def identity_of(process: Process) -> Identity:
     """Name a process by the first source that knows."""
     sources = (_from_environment, _from_unit, lambda one: command_line.name(one.arguments))
     name = next(filter(None, (source(process) for source in sources)), None)
-    name = name or Path(process.executable).name
-    return Identity(name[:NAME_MAX], process.executable[:PATH_MAX] or None)
+    name = name or Path(process.executable).name or NAMELESS
+    return Identity(_sendable(name[:NAME_MAX]), _sendable(process.executable[:PATH_MAX]) or None)
+
+
+def _sendable(text: str) -> str:
+    """Make a text valid Unicode: a file's name may be any bytes, and one such would spoil a whole report of metrics."""
+    return text.encode(errors="replace").decode()
 
 
 def _start_ticks(root: Path) -> int:
@@ -171,7 +177,7 @@ class Identifier:
         known = self._known.get(row.parent_tgid)
         if known and known.start_ns == row.parent_start_ns:
             return known.identity
-        return self._parent(row) or Identity(row.comm.decode(errors="backslashreplace"))
+        return self._parent(row) or Identity(row.comm.decode(errors="backslashreplace") or NAMELESS)
 
     def _parent(self, row: Any) -> Identity | None:
         """Name a row's parent, if that one was executing the same (by its thread's name) and still lives."""

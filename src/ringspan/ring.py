@@ -18,7 +18,7 @@ BUSY, DISCARD = np.uint32(1 << 31), np.uint32(1 << 30)
 
 
 class ForeignRecord(Exception):
-    """A record in the ring has not the size of ours: the contract is broken."""
+    """A record in the ring has not the size of ours, or more is there than it holds: the contract is broken."""
 
 
 class Ring:
@@ -40,7 +40,10 @@ class Ring:
     def drain(self) -> np.ndarray[Any, np.dtype[Any]]:
         """Return all finished records as one array (a copy); raises ForeignRecord."""
         position = int(self._consumer[0])
-        count = (int(self._producer[0]) - position) // self._entry.itemsize
+        ready = int(self._producer[0]) - position
+        if not 0 <= ready <= self._size:
+            raise ForeignRecord(f"positions {ready} bytes apart in a ring of {self._size}")
+        count = ready // self._entry.itemsize
         self._order()
         entries: np.ndarray[Any, np.dtype[Any]] = np.ndarray(
             count, self._entry, buffer=self._theirs, offset=self._data_at + position % self._size
@@ -51,8 +54,10 @@ class Ring:
             lengths = lengths[: busy[0]]
         if not len(lengths):
             return np.empty(0, self._dtype)
-        if ((lengths & ~DISCARD) != self._dtype.itemsize).any():
-            raise ForeignRecord(f"a record of {int(lengths[0] & ~DISCARD)} bytes, not {self._dtype.itemsize}")
+        sizes = lengths & ~DISCARD
+        foreign = np.flatnonzero(sizes != self._dtype.itemsize)
+        if len(foreign):
+            raise ForeignRecord(f"a record of {int(sizes[foreign[0]])} bytes, not {self._dtype.itemsize}")
         self._order()
         kept = (lengths & DISCARD) == 0
         records = entries["record"][: len(lengths)]

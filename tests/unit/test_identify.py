@@ -149,3 +149,28 @@ def test_names_are_bounded_and_decoded(tmp_path: Path) -> None:
     assert Identifier(tmp_path)(row()).service_name == "my shop"
     (tmp_path / "77/environ").write_text("OTEL_SERVICE_NAME=" + "x" * 100_000)
     assert Identifier(tmp_path)(row()).service_name == "x" * 255
+
+
+def test_a_folder_that_is_not_text_can_be_a_name(tmp_path: Path) -> None:
+    """One name that cannot be sent would fail a whole report of metrics, for good."""
+    (tmp_path / "cgroup.controllers").touch()
+    folder = os.fsencode(tmp_path) + b"/a\xffb.service"
+    os.mkdir(folder)  # noqa: PTH102 - Path knows no bytes
+    born = birth(b"app")
+    born[0]["cgroup"] = os.stat(folder).st_ino  # noqa: PTH116
+    identify = Identifier(tmp_path)
+    identify._cgroups = Cgroups((tmp_path,))
+    identify.born(born)
+    assert identify(row(process_start_ns=START_NS)).service_name == "a?b"
+
+
+def test_a_link_to_what_is_not_text_can_be_an_executable(tmp_path: Path) -> None:
+    link = tmp_path / "app"
+    os.symlink(os.fsencode(tmp_path) + b"/\xff", link)  # noqa: PTH211
+    identify = Identifier(tmp_path)
+    identify.born(birth(b"", filename=os.fsencode(link)))
+    assert identify(row(process_start_ns=START_NS)).executable == f"{tmp_path}/?"
+
+
+def test_a_process_without_any_name_has_one(tmp_path: Path) -> None:
+    assert Identifier(tmp_path)(row(comm=b"")).service_name == "unknown_service"

@@ -34,7 +34,10 @@ class Start:
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         command = [sys.executable, "-P", "-m", "ringspan.probe.child", str(theirs.fileno())]
         self._said = tempfile.TemporaryFile()  # noqa: SIM115
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(os.path.isabs, sys.path))}
+        self._scratch = tempfile.TemporaryDirectory(prefix="ringspan-", ignore_cleanup_errors=True)
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}  # secrets
+        environment["PYTHONPATH"] = os.pathsep.join(filter(os.path.isabs, sys.path))
+        environment["TMPDIR"] = self._scratch.name  # ours to clear up: the child may be killed at any moment
         self._process = subprocess.Popen(
             command, pass_fds=[theirs.fileno()], env=environment, stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL, stderr=self._said, start_new_session=True,
@@ -71,6 +74,7 @@ class Start:
         self._process.kill()
         self._process.wait()
         self._said.close()
+        self._scratch.cleanup()
 
     def _receive(self, stop: Callable[[], bool]) -> tuple[dict[str, Any], list[int]] | None:
         while not select.select([self._channel], [], [], LOOK_S)[0]:
