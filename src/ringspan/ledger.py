@@ -15,9 +15,12 @@ UNSEEN = {
     "desync_invalid": "times a message broke off",
     "desync_overlap": "times two calls overlapped",
     "desync_no_place": "times an answer's request had found no place",
-    "connections_table_full": "connections not followed (table full)",
+    "connections_table_full": "times a connection was not followed (table full)",
+    "connections_evicted": "connections given up (table full)",
     "calls_table_full": "calls not followed (table full)",
     "connects_table_full": "connects not followed (table full)",
+    "readers_table_full": "reads not followed safely (table full)",
+    "own_table_full": "own connections not told apart (table full)",
     "processes_lost_ring_full": "processes whose names may be missed (ring full)",
     "missed_runs": "program runs the kernel skipped",
 }

@@ -15,6 +15,7 @@ from ringspan import contract, ledger, telemetry
 from ringspan.clock import Clock
 from ringspan.counts import Counts
 from ringspan.errors import UsageError
+from ringspan.evict import Evictor
 from ringspan.identify import Identifier
 from ringspan.metrics.own import Cost
 from ringspan.model import rows
@@ -84,6 +85,7 @@ class Tracer:
         self._counts = Counts()
         self._taken = 0
         self._sweeper = Sweeper(probe)
+        self._evictor = Evictor(probe, settings.connections, settings.exchanges)
         self._filtered = {"exchanges": 0, "connects": 0}
         self._unknown = {"exchanges": 0, "connects": 0}
         self._telemetry = telemetry.Telemetry(way, self._clock, self._identify, self._spans) if way else None
@@ -107,6 +109,7 @@ class Tracer:
                 if now >= next_sweep:
                     self._clock.refresh()
                     self._take(self._sweeper.sweep(), now)
+                    self._evictor.evict()
                     next_sweep = now + 1
                 if self._telemetry:
                     self._telemetry.tick(now, self._state)
@@ -193,7 +196,7 @@ class Tracer:
 
     def _ledger(self) -> ledger.Ledger:
         kernel = self._probe.counters()
-        in_flight = len(self._probe.in_flight())
+        in_flight = self._probe.count_in_flight()
         exchanges = ledger.exchange_account(
             kernel, in_flight, self._sweeper.swept, self._filtered["exchanges"], self._unknown["exchanges"]
         )

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ringspan.errors import CannotTrace
+from ringspan.probe import tree
 
 if TYPE_CHECKING:
     from ringspan.probe.session import Probe
@@ -71,6 +72,7 @@ class Start:
         self._process.kill()
         self._process.wait()
         self._said.close()
+        tree.remove_of(os.getpid())
 
     def _receive(self, stop: Callable[[], bool]) -> tuple[dict[str, Any], list[int]] | None:
         while not select.select([self._channel], [], [], LOOK_S)[0]:
