@@ -23,7 +23,7 @@ BPF_ARRAY(blank_exchanges, struct exchange, 1);
 BPF_PERCPU_ARRAY(failed_connects, struct record, 2);
 BPF_HASH(wanted_pids, u32, u8, 1024);
 BPF_HASH(wanted_ports, u16, u8, 1024);
-BPF_HASH(judged_executables, struct executable, u8, 65536);
+BPF_HASH(judged_executables, struct executable, u8, EXECUTABLES_MAX);
 
 enum program {
 	PROGRAM_LAY_OUT = 0,
@@ -136,6 +136,24 @@ enum verdict {
 	VERDICT_WANTED,
 };
 
+/* When an inode was last changed; the members have had three names (until 6.5, until 6.10, since).
+ * From 6.13 on a bit of the nanoseconds says whether someone has looked. */
+static __always_inline u64 changed_ns(struct inode *inode)
+{
+	struct {
+		s64 seconds;
+		u32 nanoseconds;
+	} time = {};
+
+#ifdef INODE_CTIME
+	bpf_probe_read_kernel(&time, 12, &inode->INODE_CTIME);
+#else
+	READ(time.seconds, inode->i_ctime_sec);
+	READ(time.nanoseconds, inode->i_ctime_nsec);
+#endif
+	return time.seconds * 1000000000ULL + (time.nanoseconds & 0x3fffffff);
+}
+
 static __always_inline u8 judge_executable(void)
 {
 #ifdef FILTER_EXECUTABLES
@@ -157,6 +175,7 @@ static __always_inline u8 judge_executable(void)
 	READ(super, inode->i_sb);
 	READ(device, super->s_dev);
 	key.device = device;
+	key.changed_ns = changed_ns(inode);
 	verdict = judged_executables.lookup(&key);
 	if (!verdict)
 		return VERDICT_NONE;

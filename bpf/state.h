@@ -241,7 +241,10 @@ struct endpoints {
 	u32 netns;
 };
 
+/* An executable file, as it is now: whatever is done to it (its inode given to another file, a new
+ * name) changes its ctime. */
 struct executable {
 	u64 inode;
 	u64 device;
+	u64 changed_ns;
 };

@@ -85,6 +85,11 @@ def _start_ticks(root: Path) -> int:
     return int((root / "stat").read_bytes().rsplit(b")", 1)[1].split()[19])
 
 
+def has_begun_at(root: Path, start_ns: int) -> bool:
+    """Whether the process of a folder of /proc is the one that began then; raises OSError if there is none."""
+    return _start_ticks(root) == start_ns // TICK_NS
+
+
 class Known(NamedTuple):
     """An answer given before: whose, by what command line, and when that was looked at."""
 
@@ -102,6 +107,12 @@ class Identifier:
         self._cgroups = Cgroups()
         self._known: OrderedDict[int, Known] = OrderedDict()
         self._born: OrderedDict[tuple[int, int], Birth] = OrderedDict()
+        self._forgotten = 0
+
+    @property
+    def let_go(self) -> dict[str, int]:
+        """How much was dropped for want of room."""
+        return {"processes": self._forgotten, "cgroups": self._cgroups.forgotten}
 
     def born(self, births: np.ndarray[Any, np.dtype[Any]]) -> None:
         """Note processes that have begun (contract.h: struct birth)."""
@@ -116,6 +127,7 @@ class Identifier:
             self._born.move_to_end(key)
         while len(self._born) > CACHE_MAX:
             self._born.popitem(last=False)
+            self._forgotten += 1
 
     def __call__(self, row: Any) -> Identity:
         """Return the identity of a row's process."""
@@ -133,12 +145,13 @@ class Identifier:
         self._known.move_to_end(row.tgid)
         if len(self._known) > CACHE_MAX:
             self._known.popitem(last=False)
+            self._forgotten += 1
         return known.identity
 
     def _look(self, row: Any, known: Known | None, now: float) -> Known:
         """Look in /proc, again only if exec has made another of the process; raises OSError if it is gone."""
         root = self._proc / str(row.tgid)
-        if row.process_start_ns and _start_ticks(root) != row.process_start_ns // TICK_NS:
+        if row.process_start_ns and not has_begun_at(root, row.process_start_ns):
             raise ProcessLookupError(row.tgid)  # another has its pid by now
         arguments = (root / "cmdline").read_bytes()
         identity = known.identity if known and known.arguments == arguments else identity_of(_read(root))
@@ -161,7 +174,7 @@ class Identifier:
         """Name a row's parent, if that one was executing the same (by its thread's name) and still lives."""
         root = self._proc / str(row.parent_tgid)
         try:
-            if not row.parent_start_ns or _start_ticks(root) != row.parent_start_ns // TICK_NS:
+            if not row.parent_start_ns or not has_begun_at(root, row.parent_start_ns):
                 return None
             same = (root / "comm").read_bytes().rstrip(b"\n") == row.comm
             return identity_of(_read(root)) if same else None

@@ -165,7 +165,8 @@ class Tracer:
         connects = batch["kind"] == contract.number("RECORD_CONNECT_FAILURE")
         for i in np.flatnonzero(~kept):
             comm = batch["comm"][i].decode(errors="backslashreplace")
-            verdict = judge.judge_process(int(batch["tgid"][i]), comm, fd) if judge else True
+            began = int(batch["process_start_ns"][i])
+            verdict = judge.judge_process(int(batch["tgid"][i]), began, comm, fd) if judge else True
             kept[i] = bool(verdict)
             if not verdict:
                 fate = self._unknown if verdict is None else self._filtered
@@ -209,7 +210,16 @@ class Tracer:
             accounts += self._telemetry.accounts(recorded)
         else:
             accounts.append(ledger.metric_account(recorded, self._taken))
-        return ledger.Ledger(accounts, kernel | {"missed_runs": self._probe.missed_runs()})
+        return ledger.Ledger(accounts, kernel | {"missed_runs": self._probe.missed_runs()}, self._let_go())
+
+    def _let_go(self) -> dict[str, int]:
+        return {
+            "descriptions": self._spans.forgotten,
+            "first_ends": self._counts.forgotten,
+            "verdicts": self._executables.emptied if self._executables else 0,
+            **self._identify.let_go,
+            **(self._telemetry.let_go if self._telemetry else {}),
+        }
 
     def _state(self) -> State:
         return State(self._ledger(), Cost.now(self._probe.run_time()[0]), self._probe.in_flight())

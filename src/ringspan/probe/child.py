@@ -19,7 +19,7 @@ from typing import Any
 
 from ringspan.errors import CannotTrace, RingspanError
 from ringspan.probe import btf, tree
-from ringspan.probe.settings import ProbeSettings
+from ringspan.probe.settings import EXECUTABLES_MAX, ProbeSettings
 from ringspan.probe.source import assemble
 from ringspan.protocols import http1
 
@@ -156,8 +156,8 @@ def fill_maps(program: Any, settings: ProbeSettings, functions: dict[str, int]) 
         for value in values:
             table[table.Key(value)] = table.Leaf(1)
     table = program["judged_executables"]
-    for inode, device, wanted in settings.executables:
-        table[table.Key(inode, device)] = table.Leaf(wanted)
+    for inode, device, changed_ns, wanted in settings.executables[:EXECUTABLES_MAX]:
+        table[table.Key(inode, device, changed_ns)] = table.Leaf(wanted)
 
 
 def attach(bcc: Any, functions: dict[str, int]) -> list[int]:

@@ -37,7 +37,9 @@ def _libbpf() -> ct.CDLL:
         getattr(library, name).argtypes = [ct.c_int, ct.c_char_p, ct.c_char_p]
     library.bpf_map_update_elem.argtypes = [ct.c_int, ct.c_char_p, ct.c_char_p, ct.c_uint64]
     library.bpf_map_delete_elem.argtypes = [ct.c_int, ct.c_char_p]
-    library.bpf_map_lookup_batch.argtypes = [ct.c_int, *[ct.c_char_p] * 4, ct.POINTER(ct.c_uint32), ct.c_void_p]
+    library.bpf_map_lookup_batch.argtypes = [
+        ct.c_int, ct.c_char_p, ct.c_char_p, ct.c_void_p, ct.c_void_p, ct.POINTER(ct.c_uint32), ct.c_void_p
+    ]  # fmt: skip
     library.bpf_prog_test_run_opts.argtypes = [ct.c_int, ct.POINTER(RunOptions)]
     return library
 
@@ -57,25 +59,28 @@ def lookup(fd: int, key: bytes, value_bytes: int) -> bytes | None:
 
 def entries(fd: int, key_bytes: int, value_bytes: int) -> Iterator[tuple[Array, Array]]:
     """Read a hash map that may change meanwhile, some entries at a time: keys and values, one row each."""
-    keys_, values = ct.create_string_buffer(BATCH * key_bytes), ct.create_string_buffer(BATCH * value_bytes)
+    keys, values = np.empty((BATCH, key_bytes), np.uint8), np.empty((BATCH, value_bytes), np.uint8)
     place, count = ct.create_string_buffer(max(4, key_bytes)), ct.c_uint32()
     before = None
     while True:
         count.value = BATCH
-        more = _libbpf().bpf_map_lookup_batch(fd, before, place, keys_, values, ct.byref(count), None) >= 0
+        pointers = keys.ctypes.data, values.ctypes.data
+        more = _libbpf().bpf_map_lookup_batch(fd, before, place, *pointers, ct.byref(count), None) >= 0
         error = ct.get_errno()
         if not more and error != errno.ENOENT:  # which ends the map
             raise OSError(error, f"BPF map lookup: {os.strerror(error)}")
         rows = count.value
         if rows:
-            yield _rows(keys_, rows, key_bytes), _rows(values, rows, value_bytes)
+            yield keys[:rows], values[:rows]
         if not more:
             return
         before = place
 
 
-def _rows(buffer: ct.Array[ct.c_char], count: int, size: int) -> Array:
-    return np.ndarray((count, size), np.uint8, buffer)
+def clear(fd: int, key_bytes: int, value_bytes: int) -> None:
+    """Remove all entries of a hash map."""
+    for key in [key.tobytes() for some, _ in entries(fd, key_bytes, value_bytes) for key in some]:
+        delete(fd, key)
 
 
 def run(fd: int, context: bytes) -> int:
