@@ -7,8 +7,7 @@ import os
 import struct
 from pathlib import Path
 
-from ringspan.identify import has_begun_at
-from ringspan.probe import maps
+from ringspan.process import has_begun_at
 
 COMM_BYTES = 15
 KEY = struct.Struct("<QQQ")  # struct executable in bpf/state.h
@@ -85,6 +84,8 @@ class Executables:
 
     def _tell(self, fd: int, key: bytes, wanted: bool) -> None:
         """Tell the kernel a verdict; if its table is full (of files that are gone, mostly), all are judged anew."""
+        from ringspan.probe import maps  # noqa: PLC0415 - a start must not wait for numpy
+
         try:
             maps.update(fd, key, bytes([wanted]))
         except OSError:

@@ -15,13 +15,13 @@ import numpy as np
 from ringspan import command_line
 from ringspan.cgroups import Cgroups
 from ringspan.model import Identity
+from ringspan.process import has_begun_at
 
 UNIT = re.compile(r"/([^/]+)\.service(?:/|$)", re.MULTILINE)
 NOT_A_SERVICE = re.compile(r"user@\d+|session-|init\.scope")
 NAME_MAX, PATH_MAX = 255, 4096  # they go out with every metric
 RECHECK_S = 1.0
 CACHE_MAX = 8192
-TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 TELLING = (b"OTEL_SERVICE_NAME=", b"OTEL_RESOURCE_ATTRIBUTES=")
 
 
@@ -78,16 +78,6 @@ def identity_of(process: Process) -> Identity:
     name = next(filter(None, (source(process) for source in sources)), None)
     name = name or Path(process.executable).name
     return Identity(name[:NAME_MAX], process.executable[:PATH_MAX] or None)
-
-
-def _start_ticks(root: Path) -> int:
-    """Read when a process began, in clock ticks since boot: field 22 of stat."""
-    return int((root / "stat").read_bytes().rsplit(b")", 1)[1].split()[19])
-
-
-def has_begun_at(root: Path, start_ns: int) -> bool:
-    """Whether the process of a folder of /proc is the one that began then; raises OSError if there is none."""
-    return _start_ticks(root) == start_ns // TICK_NS
 
 
 class Known(NamedTuple):

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from ringspan import executables
-from ringspan.identify import TICK_NS
 from ringspan.probe import maps
+from ringspan.process import TICK_NS
 
 from .peer import Place
 from .raw import accepted, listening, recv, recv_any_end, send, take

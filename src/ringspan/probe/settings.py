@@ -49,7 +49,7 @@ class ProbeSettings:
             f"-DEXCHANGES_MAX={self.exchanges}",
             f"-DCALLS_MAX={self.calls}",
             f"-DATTEMPTS_MAX={self.attempts}",
-            f"-DEXECUTABLES_MAX={EXECUTABLES_MAX}",
+            f"-DEXECUTABLES_MAX={EXECUTABLES_MAX if self.by_executable else 1}",
         ]
         if self.role != "both":
             flags.append(f"-DFILTER_ROLE=ROLE_{self.role.upper()}")
