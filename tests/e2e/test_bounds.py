@@ -11,7 +11,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -23,6 +22,7 @@ import pytest
 
 from .collector import free_port
 from .kernel_objects import locked_bytes, resident_kib
+from .numbered import exchange, get, in_thread, number_of, ok, pair_maker, read
 from .stage import Ports
 from .tracer import Row, Tracer, for_ports, trace
 
@@ -35,28 +35,6 @@ CONFIG = f"{TABLES}series: 64\nqueue_spans: 1000\nspans_per_second: 0\n"
 RESIDENT_MIB = 48  # allowed beyond what it was at the start: caches that fill up once
 LOOKS_S = 3.0  # in so many seconds crowded tables have been looked at
 CONNECTIONS_AFTER = 100
-
-
-def get(number: int, *lines: bytes, method: bytes = b"GET") -> bytes:
-    return b"\r\n".join([b"%s /n/%d HTTP/1.1" % (method, number), b"Host: a", *lines, b"", b""])
-
-
-def ok(number: int, *lines: bytes) -> bytes:
-    """An answer that tells whose it is: its body has as many bytes as its request has for a number."""
-    return b"\r\n".join([b"HTTP/1.1 200 OK", b"Content-Length: %d" % number, *lines, b"", b"x" * number])
-
-
-def number_of(row: Row) -> int:
-    attributes = row["attributes"]
-    return int((attributes.get("url.path") or attributes["url.full"]).rpartition("/")[2])
-
-
-def read(sock: socket.socket, count: int, most: int = 1 << 20) -> None:
-    while count:
-        got = len(sock.recv(min(count, most)))
-        if not got:
-            raise EOFError(count)
-        count -= got
 
 
 @dataclass
@@ -98,33 +76,6 @@ class Ground:
         expected = Counter((kind, number) for kind in ("client", "server") for number in range(CONNECTIONS_AFTER))
         assert Counter((row["kind"], number_of(row)) for row in rows) == expected
         self.check(rows)
-
-
-@contextmanager
-def pair_maker(port: int) -> Iterator[object]:
-    with socket.create_server(("127.0.0.1", port), backlog=512) as listener:
-
-        def connected() -> tuple[socket.socket, socket.socket]:
-            client = socket.create_connection(("127.0.0.1", port))
-            return client, listener.accept()[0]
-
-        yield connected
-
-
-def exchange(client: socket.socket, server: socket.socket, number: int) -> None:
-    client.sendall(get(number))
-    read(server, len(get(number)))
-    server.sendall(ok(number))
-    read(client, len(ok(number)))
-
-
-@contextmanager
-def in_thread(work: object, *args: object) -> Iterator[None]:
-    thread = threading.Thread(target=work, args=args, daemon=True)
-    thread.start()
-    yield
-    thread.join(60)
-    assert not thread.is_alive()
 
 
 @pytest.fixture(scope="module")
