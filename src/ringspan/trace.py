@@ -21,7 +21,7 @@ from ringspan.metrics.own import Cost
 from ringspan.model import rows
 from ringspan.probe.session import Probe
 from ringspan.probe.settings import BIRTH_RING_BYTES
-from ringspan.ring import Ring
+from ringspan.ring import MOST, Ring
 from ringspan.spans import SpanMaker
 from ringspan.sweep import Sweeper
 from ringspan.telemetry import State
@@ -137,11 +137,14 @@ class Tracer:
                 print(line, file=sys.stderr)
 
     def _drain(self, now: float) -> None:
-        batch = self._ring.drain()
-        births = self._births.drain()  # after the records, so that each one's process is among them or before
-        if len(births):
-            self._identify.born(births)
-        self._take(batch, now)
+        for _ in range(self._ring.fills):  # all that was there at first, and no more: other things wait
+            batch = self._ring.drain()
+            births = self._births.drain()  # after the records, so that each one's process is among them or before
+            if len(births):
+                self._identify.born(births)
+            self._take(batch, now)
+            if len(batch) < MOST:
+                break
 
     def _take(self, batch: np.ndarray[Any, np.dtype[Any]], now: float) -> None:
         if not len(batch):

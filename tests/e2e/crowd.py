@@ -7,7 +7,6 @@ answer to /slow/N has a body of N bytes, so that a request and its answer can be
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import resource
 import socket
@@ -27,8 +26,9 @@ class Crowd:
         for _ in range(count):
             number = next(self.numbers)
             listener = self.listeners[number % len(self.listeners)]
-            address = f"127.0.0.{2 + number // PER_ADDRESS}"
-            client = socket.create_connection(("127.0.0.1", listener.getsockname()[1]), source_address=(address, 0))
+            port = listener.getsockname()[1]
+            address = f"127.{port >> 8}.{port & 255}.{2 + number // PER_ADDRESS}"
+            client = socket.create_connection(("127.0.0.1", port), source_address=(address, 0))
             server, _ = listener.accept()
             client.sendall(HEAD % number)
             server.recv(4096)
@@ -57,8 +57,7 @@ class Crowd:
 
 def main() -> None:
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    with contextlib.suppress(ValueError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (250_000, max(hard, 250_000)))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     crowd = Crowd([int(port) for port in sys.argv[1:]])
     print("ready", flush=True)
     for line in sys.stdin:
