@@ -152,8 +152,10 @@ struct record {
 	u8 failure;
 	u8 family;
 	u8 http_minor;
-	u8 judged; /* --exe: this executable was known to be asked for */
-	u8 _pad[2];
+	u8 judged;   /* --exe: this executable was known to be asked for */
+	u8 executed; /* its process has executed a program, and is not its parent's like by a fork
+		      */
+	u8 _pad;
 	char local_address[16];
 	char remote_address[16];
 };

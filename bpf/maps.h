@@ -185,15 +185,19 @@ static __always_inline u8 judge_executable(void)
 #endif
 }
 
-/* Who a process that was only forked is, its parent tells. */
+/* Who a process that was only forked is, its parent tells. (Exec counts up the one number of which
+ * fork has made the two alike.) */
 static __always_inline void fill_parent(struct record *r)
 {
 	void *task = CURRENT_TASK();
-	u64 leader = 0, parent = 0, tgid = 0;
+	u64 leader = 0, parent = 0, tgid = 0, own = 0, inherited = 0;
 
 	FIELD(leader, task, struct task_struct, group_leader);
 	if (!leader)
 		return;
+	FIELD(own, leader, struct task_struct, self_exec_id);
+	FIELD(inherited, leader, struct task_struct, parent_exec_id);
+	r->executed = own != inherited;
 	FIELD(parent, leader, struct task_struct, real_parent);
 	if (!parent)
 		return;

@@ -155,6 +155,8 @@ class Identifier:
             return identity_of(
                 Process(birth.arguments, birth.environment, self._cgroups.path(birth.cgroup), executable)
             )
+        if row.executed:  # what it was begun with was lost: its parent is another program
+            return Identity(row.comm.decode(errors="backslashreplace"))
         known = self._known.get(row.parent_tgid)
         if known and known.start_ns == row.parent_start_ns:
             return known.identity
