@@ -43,8 +43,17 @@ static __always_inline void enter_receive(u64 registers, u64 number)
 	if (flags & O_NONBLOCK_ || !stream_of_file(file, &s))
 		return;
 	sk = (u64)s.sk;
-	if (connections.lookup(&sk))
-		readers.update(&thread, &sk);
+	if (connections.lookup(&sk) && readers.update(&thread, &sk))
+		count(COUNTER_READERS_TABLE_FULL);
+}
+
+/* What is kept of a thread's calls lives no longer than the thread. */
+static __always_inline void forget_thread(void)
+{
+	u64 thread = bpf_get_current_pid_tgid();
+
+	calls.delete(&thread);
+	readers.delete(&thread);
 }
 
 /* The socket that a call has read: the noted one, else what its descriptor now stands for. */

@@ -153,7 +153,8 @@ static __always_inline void remember_own(struct sock *sk)
 	u64 key = (u64)sk;
 
 	read_own(sk, &e);
-	own_endpoints.update(&e, &key);
+	if (own_endpoints.update(&e, &key))
+		count(COUNTER_OWN_TABLE_FULL);
 }
 
 static __always_inline void connect_succeeded(struct sock *sk, const struct attempt *a, u64 now)
@@ -238,6 +239,7 @@ static __always_inline bool destroyed(struct sock *sk, u64 now)
 	struct connection *c = connections.lookup(&key);
 
 	attempts.delete(&key);
+	evicted.delete(&key);
 	if (c)
 		connection_forget(c, key, now);
 	return c != 0;

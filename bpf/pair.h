@@ -73,14 +73,14 @@ static __always_inline void finish_oldest(struct connection *c, u64 now, u8 fail
 	c->response_begun = 0;
 }
 
-static __always_inline void lose_oldest(struct connection *c)
+static __always_inline void lose_oldest(struct connection *c, u32 reason)
 {
 	struct exchange_key key = {.connection = c->head.identity, .index = c->next_response};
 	struct exchange *x = exchange_get(&key);
 
 	if (x) {
 		if (x->confirmed == CONFIRMED)
-			count(COUNTER_LOST_DESYNC);
+			count(reason);
 		exchange_drop(&key);
 	}
 	c->next_response++;

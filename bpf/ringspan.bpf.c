@@ -19,6 +19,7 @@
 #include "calls.h"
 #include "files.h"
 #include "births.h"
+#include "evict.h"
 
 /* What only a call's entry knows (the time, the socket) is kept for its exit. */
 int on_sys_enter(struct bpf_raw_tracepoint_args *ctx)
@@ -162,4 +163,17 @@ int on_forget_own(struct bpf_raw_tracepoint_args *ctx)
 {
 	forget_own((void *)ctx->args[0]);
 	return 0;
+}
+
+/* Attached to nothing: user space runs it (BPF_PROG_RUN, Linux 5.10) with a struct eviction. */
+int on_evict(struct bpf_raw_tracepoint_args *ctx)
+{
+	struct eviction e = {
+		.connection = ctx->args[0],
+		.identity = ctx->args[1],
+		.moved_ns = ctx->args[2],
+		.whole = ctx->args[3],
+	};
+
+	return evict(&e);
 }

@@ -28,7 +28,7 @@ static __always_inline bool ends_here(struct connection *c, u32 how)
 }
 
 /* What is outstanding can no longer be followed: give it up, and wait for a message that can. */
-static __always_inline void settle_desync(struct connection *c, u64 now)
+static __always_inline void settle_desync(struct connection *c, u64 now, u32 reason)
 {
 	int i;
 
@@ -37,7 +37,7 @@ static __always_inline void settle_desync(struct connection *c, u64 now)
 		FORGET();
 		if (!outstanding(c))
 			break;
-		lose_oldest(c);
+		lose_oldest(c, reason);
 	}
 	c->desync_ns = now;
 	c->next_response = c->next_request;
@@ -72,7 +72,7 @@ static __always_inline void settle_end(struct connection *c, u32 how, u64 now)
 static __always_inline void settle(struct connection *c, u32 how, u64 now)
 {
 	if (how == SETTLE_DESYNC)
-		settle_desync(c, now);
+		settle_desync(c, now, COUNTER_LOST_DESYNC);
 	else
 		settle_end(c, how, now);
 }

@@ -85,6 +85,7 @@ struct direction {
 
 struct connection {
 	struct connection_head head;
+	u64 key;    /* as `connections` is keyed; 0 once it is evicted */
 	u64 writer; /* the thread inside a send call on this connection, as `calls` is keyed */
 	u64 next_request;
 	u64 next_response;
@@ -240,7 +241,10 @@ struct endpoints {
 	u32 netns;
 };
 
+/* An executable file, as it is now: whatever is done to it (its inode given to another file, a new
+ * name) changes its ctime. */
 struct executable {
 	u64 inode;
 	u64 device;
+	u64 changed_ns;
 };

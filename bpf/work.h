@@ -180,10 +180,11 @@ static __always_inline struct work *lay_out_call(void)
 	if (!w)
 		return 0;
 	c = connections.lookup(&w->connection);
-	if (!c || !lock_or_break(c)) {
+	if (!c || !lock_or_break(c, w->connection)) {
 		calls.delete(&thread);
 		return 0;
 	}
+	c->head.moved_ns = w->now_ns;
 	if (c->broken) {
 		count(c->broken);
 		c->broken = 0;

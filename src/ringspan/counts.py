@@ -63,6 +63,7 @@ class Ends:
 
     def __init__(self) -> None:
         self._waiting: dict[int, int] = {}
+        self.forgotten = 0  # whose second end, if it comes, counts once more
 
     def first_reports(self, batch: Batch) -> np.ndarray[Any, np.dtype[np.bool_]]:
         """Return which records are the first to report their exchange; of both ends in one batch, the server's."""
@@ -78,6 +79,7 @@ class Ends:
                 self._waiting[keys[i]] = roles[i]
         for key in list(self._waiting)[: max(0, len(self._waiting) - WAITING_MAX)]:
             del self._waiting[key]
+            self.forgotten += 1
         return first
 
 
@@ -129,6 +131,11 @@ class Counts:
         for first, count in zip(firsts, np.bincount(group), strict=True):
             if batch["kind"][first] == CONNECT_FAILURE:
                 self.failed_connects[self._key(batch[first]).endpoint] += int(count)
+
+    @property
+    def forgotten(self) -> int:
+        """How many exchanges are no longer awaited from their other end."""
+        return self._ends.forgotten
 
     def totals(self) -> list[tuple[Key, int]]:
         """Return each key's count."""

@@ -50,6 +50,7 @@ class Delivery:
         self._sending = 0
         self._closed = False
         self._counts = SpanCounts()
+        self.forgotten = 0
         self._thread = threading.Thread(target=self._run, name="ringspan-deliver", daemon=True)
         self._thread.start()
 
@@ -106,6 +107,7 @@ class Delivery:
         if known is None:
             if len(self._resources) >= RESOURCES_MAX:
                 del self._resources[next(iter(self._resources))]
+                self.forgotten += 1
             known = self._resources[identity] = encode.encode_resource(identity)
         return known
 

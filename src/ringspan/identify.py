@@ -15,6 +15,7 @@ import numpy as np
 from ringspan import command_line
 from ringspan.cgroups import Cgroups
 from ringspan.model import Identity
+from ringspan.process import has_begun_at
 
 UNIT = re.compile(r"/([^/]+)\.service(?:/|$)", re.MULTILINE)
 NOT_A_SERVICE = re.compile(r"user@\d+|session-|init\.scope")
@@ -22,7 +23,6 @@ NAME_MAX, PATH_MAX = 255, 4096  # they go out with every metric
 NAMELESS = "unknown_service"  # as the SDKs say
 RECHECK_S = 1.0
 CACHE_MAX = 8192
-TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 TELLING = (b"OTEL_SERVICE_NAME=", b"OTEL_RESOURCE_ATTRIBUTES=")
 
 
@@ -94,11 +94,6 @@ def _sendable(text: str) -> str:
     return text.encode(errors="replace").decode()
 
 
-def _start_ticks(root: Path) -> int:
-    """Read when a process began, in clock ticks since boot: field 22 of stat."""
-    return int((root / "stat").read_bytes().rsplit(b")", 1)[1].split()[19])
-
-
 class Known(NamedTuple):
     """An answer given before: whose, by what command line, and when that was looked at."""
 
@@ -116,6 +111,12 @@ class Identifier:
         self._cgroups = Cgroups()
         self._known: OrderedDict[int, Known] = OrderedDict()
         self._born: OrderedDict[tuple[int, int], Birth] = OrderedDict()
+        self._forgotten = 0
+
+    @property
+    def let_go(self) -> dict[str, int]:
+        """How much was dropped for want of room."""
+        return {"processes": self._forgotten, "cgroups": self._cgroups.forgotten}
 
     def born(self, births: np.ndarray[Any, np.dtype[Any]]) -> None:
         """Note processes that have begun (contract.h: struct birth)."""
@@ -130,6 +131,7 @@ class Identifier:
             self._born.move_to_end(key)
         while len(self._born) > CACHE_MAX:
             self._born.popitem(last=False)
+            self._forgotten += 1
 
     def __call__(self, row: Any) -> Identity:
         """Return the identity of a row's process."""
@@ -147,12 +149,13 @@ class Identifier:
         self._known.move_to_end(row.tgid)
         if len(self._known) > CACHE_MAX:
             self._known.popitem(last=False)
+            self._forgotten += 1
         return known.identity
 
     def _look(self, row: Any, known: Known | None, now: float) -> Known:
         """Look in /proc, again only if exec has made another of the process; raises OSError if it is gone."""
         root = self._proc / str(row.tgid)
-        if row.process_start_ns and _start_ticks(root) != row.process_start_ns // TICK_NS:
+        if row.process_start_ns and not has_begun_at(root, row.process_start_ns):
             raise ProcessLookupError(row.tgid)  # another has its pid by now
         arguments = (root / "cmdline").read_bytes()
         identity = known.identity if known and known.arguments == arguments else self._read(row, root)
@@ -174,6 +177,8 @@ class Identifier:
             return identity_of(
                 Process(birth.arguments, birth.environment, self._cgroups.path(birth.cgroup), executable)
             )
+        if row.executed:  # what it was begun with was lost: its parent is another program
+            return Identity(row.comm.decode(errors="backslashreplace"))
         known = self._known.get(row.parent_tgid)
         if known and known.start_ns == row.parent_start_ns:
             return known.identity
@@ -183,7 +188,7 @@ class Identifier:
         """Name a row's parent, if that one was executing the same (by its thread's name) and still lives."""
         root = self._proc / str(row.parent_tgid)
         try:
-            if not row.parent_start_ns or _start_ticks(root) != row.parent_start_ns // TICK_NS:
+            if not row.parent_start_ns or not has_begun_at(root, row.parent_start_ns):
                 return None
             same = (root / "comm").read_bytes().rstrip(b"\n") == row.comm
             return identity_of(_read(root)) if same else None

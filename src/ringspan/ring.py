@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+MOST = 2048  # records at once: what is made of a whole ring of them would take a hundred megabytes
 BUSY, DISCARD = np.uint32(1 << 31), np.uint32(1 << 30)
 
 
@@ -34,16 +35,17 @@ class Ring:
         self._consumer = np.frombuffer(self._ours, np.uint64, 1)
         self._producer = np.frombuffer(self._theirs, np.uint64, 1)
         self._data_at = page
+        self.fills = ring_bytes // (MOST * self._entry.itemsize) + 1  # so many times a full ring fills an array
         self._fence = threading.Lock()
         self._fence.acquire()
 
     def drain(self) -> np.ndarray[Any, np.dtype[Any]]:
-        """Return all finished records as one array (a copy); raises ForeignRecord."""
+        """Return finished records, MOST at the most, as one array (a copy); raises ForeignRecord."""
         position = int(self._consumer[0])
         ready = int(self._producer[0]) - position
         if not 0 <= ready <= self._size:
             raise ForeignRecord(f"positions {ready} bytes apart in a ring of {self._size}")
-        count = ready // self._entry.itemsize
+        count = min(MOST, ready // self._entry.itemsize)
         self._order()
         entries: np.ndarray[Any, np.dtype[Any]] = np.ndarray(
             count, self._entry, buffer=self._theirs, offset=self._data_at + position % self._size

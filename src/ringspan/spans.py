@@ -58,6 +58,7 @@ class SpanMaker:
         self._clock = clock
         self._identify = identify
         self._facts: dict[tuple[Any, ...], Facts] = {}
+        self.forgotten = 0
 
     def span(self, row: Any) -> Span:
         """Make the span of one row."""
@@ -92,6 +93,7 @@ class SpanMaker:
             self._add_opted_in(facts.attributes, row)
             if len(self._facts) >= FACTS_MAX:
                 del self._facts[next(iter(self._facts))]
+                self.forgotten += 1
             self._facts[key] = facts
         return facts
 

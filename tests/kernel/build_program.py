@@ -42,7 +42,8 @@ def types_for(variant: str, types: btf.KernelTypes) -> btf.KernelTypes:
         assert count == 1
         return btf.KernelTypes(text, types.flags)
     if variant == "as on an old kernel":
-        return btf.KernelTypes(types.text, [flag for flag in types.flags if flag == "-DHAS_FILE_REF"])
+        layout = ("-DHAS_FILE_REF", "-DINODE_CTIME")
+        return btf.KernelTypes(types.text, [flag for flag in types.flags if flag.startswith(layout)])
     return types
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from e2e.conftest import missing
-from ringspan.probe.child import ATTACHED, TAIL_CALLED
+from ringspan.probe.child import ATTACHED, RUN_BY_US, TAIL_CALLED
 
 from .build_program import VARIANTS
 
@@ -24,5 +24,5 @@ def test_builds(variant: str) -> None:
     command = [sys.executable, "-m", "kernel.build_program", variant]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": path}, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
-    programs = len(TAIL_CALLED) + len(ATTACHED)
+    programs = len(TAIL_CALLED) + len(ATTACHED) + len(RUN_BY_US)
     assert done.stdout.strip() == ("compiled" if variant == "arm64" else f"loaded {programs}")

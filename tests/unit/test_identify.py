@@ -110,6 +110,15 @@ def test_a_forked_process_that_is_gone_has_its_parents_name(tmp_path: Path) -> N
     assert identify(row(**child)).service_name == "shop"
 
 
+def test_a_process_whose_birth_was_lost_does_not_have_its_parents_name(tmp_path: Path) -> None:
+    process(tmp_path, "tester", "OTEL_SERVICE_NAME=shop\0")
+    (tmp_path / "77/comm").write_text("tester\n")
+    identify = Identifier(tmp_path)
+    identify(row(process_start_ns=START_NS))
+    child = {"tgid": 78, "process_start_ns": START_NS + 10**9, "parent_tgid": 77, "parent_start_ns": START_NS}
+    assert identify(row(**child, executed=1, comm=b"curl")).service_name == "curl"
+
+
 def test_what_exec_left_of_another_process_in_the_buffer_is_not_read(tmp_path: Path) -> None:
     born = birth(b"app\0", b"A=b\0OTEL_SERVICE_NAME=stale\0")
     born[0]["environment_bytes"] = 4

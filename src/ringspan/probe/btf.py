@@ -145,6 +145,9 @@ def read_types() -> KernelTypes:
     text = b"".join(out)
     if re.search(rb"\bf_ref;", text):
         flags.append("-DHAS_FILE_REF")
+    timed = re.search(rb"\bstruct timespec64 (\w*i_ctime);", text)
+    if timed:
+        flags.append(f"-DINODE_CTIME={timed[1].decode()}")
     return KernelTypes(text, flags)
 
 

@@ -9,18 +9,17 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import signal
 import socket
 import sys
-import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from ringspan.errors import CannotTrace, RingspanError
-from ringspan.probe import btf
-from ringspan.probe.settings import ProbeSettings
+from ringspan.probe import btf, tree
+from ringspan.probe.settings import EXECUTABLES_MAX, ProbeSettings
 from ringspan.probe.source import assemble
 from ringspan.protocols import http1
 
@@ -36,6 +35,7 @@ ATTACHED = {
     "sys_exit": "on_sys_exit",
     "sys_enter": "on_sys_enter",
 }
+RUN_BY_US = ["on_evict"]  # attached to nothing
 HANDED_OVER = [
     "records",
     "births",
@@ -48,7 +48,7 @@ HANDED_OVER = [
 ]
 
 MESSAGE_BYTES = 1 << 16
-PR_SET_SECUREBITS, NO_SETUID_FIXUP, NOBODY = 28, 1 << 2, 65534
+PR_SET_PDEATHSIG, PR_SET_SECUREBITS, NO_SETUID_FIXUP, NOBODY = 1, 28, 1 << 2, 65534
 
 
 def said() -> list[str]:
@@ -57,6 +57,11 @@ def said() -> list[str]:
         return [line for line in os.pread(2, MESSAGE_BYTES, 0).decode(errors="replace").splitlines() if line.strip()]
     except OSError:
         return []
+
+
+def die_with_parent() -> None:
+    """Have SIGTERM sent to this process when its parent ends."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
 
 
 def import_bcc() -> Any:
@@ -86,18 +91,20 @@ def without_kernel_symbols() -> Iterator[None]:
         yield
         return
     os.seteuid(NOBODY)
+    die_with_parent()  # a change of user calls it off
     try:
         yield
     finally:
         os.seteuid(0)
+        die_with_parent()
 
 
 def compile_program(bcc: Any, settings: ProbeSettings) -> Any:
     """Compile against the running kernel's own types; raises CannotTrace with the compiler's words."""
     types = btf.read_types()
-    with tempfile.TemporaryDirectory(prefix="ringspan-") as tree:
-        btf.write_tree(Path(tree), types.text)
-        os.environ["BCC_KERNEL_SOURCE"] = tree
+    with tree.private_folder(settings.own_tgid) as folder:
+        btf.write_tree(folder, types.text)
+        os.environ["BCC_KERNEL_SOURCE"] = str(folder)
         flags = [*settings.flags(os.sysconf("SC_PAGESIZE")), *types.flags, "-Wno-everything"]
         if not os.environ.get("RINGSPAN_DEBUG"):
             flags.append("-g0")  # no line numbers in the verifier's words, and a fifth of a second less
@@ -123,7 +130,7 @@ def refused(name: str, reason: str) -> CannotTrace:
 
 def load_functions(bcc: Any, program: Any) -> dict[str, int]:
     """Have the kernel verify the programs, side by side; returns descriptors; raises CannotTrace with its words."""
-    names = [*TAIL_CALLED, *ATTACHED.values()]
+    names = [*TAIL_CALLED, *ATTACHED.values(), *RUN_BY_US]
     with ThreadPoolExecutor(2) as pool:
         loaded = {name: pool.submit(program.load_func, name, bcc.BPF.RAW_TRACEPOINT) for name in names}
     for name, future in loaded.items():
@@ -151,13 +158,15 @@ def fill_maps(program: Any, settings: ProbeSettings, functions: dict[str, int]) 
     automata[ctypes.c_int(0)] = automata.Leaf.from_buffer_copy(http1.table())
     for i, name in enumerate(TAIL_CALLED):
         programs[ctypes.c_int(i)] = ctypes.c_int(functions[name])
+    evicted = program["evicted"]  # 0 is no connection's key: whether some found no room there
+    evicted[evicted.Key(0)] = evicted.Leaf(0)
     for name, values in (("wanted_pids", settings.pids), ("wanted_ports", settings.ports)):
         table = program[name]
         for value in values:
             table[table.Key(value)] = table.Leaf(1)
     table = program["judged_executables"]
-    for inode, device, wanted in settings.executables:
-        table[table.Key(inode, device)] = table.Leaf(wanted)
+    for inode, device, changed_ns, wanted in settings.executables[:EXECUTABLES_MAX]:
+        table[table.Key(inode, device, changed_ns)] = table.Leaf(wanted)
 
 
 def attach(bcc: Any, functions: dict[str, int]) -> list[int]:
@@ -174,8 +183,13 @@ def attach(bcc: Any, functions: dict[str, int]) -> list[int]:
 
 
 def receive_settings(channel: socket.socket) -> str:
-    """Read the settings: too long for a command line, so in parts, the last of which is empty."""
-    return b"".join(iter(lambda: channel.recv(MESSAGE_BYTES), b".")).decode()
+    """Read the settings: too long for a command line, so in parts, the last of which is a dot."""
+    parts = []
+    while (part := channel.recv(MESSAGE_BYTES)) != b".":
+        if not part:
+            raise SystemExit  # the parent has ended
+        parts.append(part)
+    return b"".join(parts).decode()
 
 
 def hand_over(channel: socket.socket, settings: ProbeSettings) -> None:
@@ -200,11 +214,18 @@ def hand_over(channel: socket.socket, settings: ProbeSettings) -> None:
 
 def main() -> None:
     """Serve the parent once; always answers, then leaves without BCC's own clean-up, which would detach."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+    die_with_parent()
     channel = socket.socket(fileno=int(sys.argv[1]))
     try:
-        hand_over(channel, ProbeSettings.from_json(receive_settings(channel)))
+        settings = ProbeSettings.from_json(receive_settings(channel))
+        if os.getppid() == settings.own_tgid:
+            tree.remove_stale()
+            hand_over(channel, settings)
     except RingspanError as error:
         channel.send(json.dumps({"reason": error.reason, "remedy": error.remedy}).encode())
+    except (SystemExit, BrokenPipeError, ConnectionResetError):  # there is no one left to serve
+        pass
     channel.close()
     os._exit(0)
 

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ringspan.errors import CannotTrace
+from ringspan.probe import tree
 
 if TYPE_CHECKING:
     from ringspan.probe.session import Probe
@@ -34,10 +35,8 @@ class Start:
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         command = [sys.executable, "-P", "-m", "ringspan.probe.child", str(theirs.fileno())]
         self._said = tempfile.TemporaryFile()  # noqa: SIM115
-        self._scratch = tempfile.TemporaryDirectory(prefix="ringspan-", ignore_cleanup_errors=True)
         environment = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}  # secrets
         environment["PYTHONPATH"] = os.pathsep.join(filter(os.path.isabs, sys.path))
-        environment["TMPDIR"] = self._scratch.name  # ours to clear up: the child may be killed at any moment
         self._process = subprocess.Popen(
             command, pass_fds=[theirs.fileno()], env=environment, stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL, stderr=self._said, start_new_session=True,
@@ -74,7 +73,7 @@ class Start:
         self._process.kill()
         self._process.wait()
         self._said.close()
-        self._scratch.cleanup()
+        tree.remove_of(os.getpid())
 
     def _receive(self, stop: Callable[[], bool]) -> tuple[dict[str, Any], list[int]] | None:
         while not select.select([self._channel], [], [], LOOK_S)[0]:

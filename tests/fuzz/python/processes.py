@@ -8,7 +8,8 @@ from pathlib import Path
 
 from ringspan import command_line, executables
 from ringspan.cgroups import Cgroups
-from ringspan.identify import Process, _start_ticks, identity_of
+from ringspan.identify import Process, identity_of
+from ringspan.process import TICK_NS, has_begun_at
 
 from .records import check_identity
 from .source import Source
@@ -44,7 +45,7 @@ def check_stat(data: bytes) -> int:
     comm = data[:15].replace(b"\0", b"").replace(b"\n", b"")
     fields = b" ".join(b"%d" % n for n in range(4, 53))
     (STAT[0] / "stat").write_bytes(b"77 (" + comm + b") S " + fields + b"\n")
-    assert _start_ticks(STAT[0]) == 22
+    assert has_begun_at(STAT[0], 22 * TICK_NS)
     return 1
 
 
