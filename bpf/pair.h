@@ -44,7 +44,7 @@ static __always_inline void send_exchange(struct exchange *x, u64 now, u8 failur
 static __always_inline bool has_status_line(const struct connection *c, const struct direction *out)
 {
 	return !c->response_begun && out->first_ns && out->phase == PHASE_HEAD &&
-	       out->status >= 200;
+	       out->status >= 200 && !out->unpaired;
 }
 
 /* Close the oldest outstanding exchange, well or not. */
@@ -127,6 +127,8 @@ static __always_inline struct exchange *begin_request(struct work *w, struct con
 	c->lost_reason = COUNTER_LOST_PIPELINE_FULL;
 	if (outstanding(c))
 		c->pipelined = 1;
+	else if (responses(c)->first_ns) /* what began before its request is no answer to it */
+		responses(c)->unpaired = 1;
 	if (outstanding(c) < OUTSTANDING_MAX) {
 		x = exchange_new(&key);
 		c->lost_reason = COUNTER_LOST_TABLE_FULL;
@@ -151,12 +153,13 @@ static __always_inline void drop_current(struct connection *c)
 	exchange_drop(&key);
 }
 
-/* Take back a request that turned out not to be one. */
+/* Take back a request that turned out not to be one; one that an answer has made count (an early
+ * 400) is not taken back, but lost. */
 static __always_inline void withdraw_request(struct connection *c, struct direction *d)
 {
 	struct exchange_key key = {.connection = c->head.identity, .index = c->next_request - 1};
 
-	if (!d->first_ns)
+	if (!d->first_ns || d->counted)
 		return;
 	if (c->next_response < c->next_request) {
 		exchange_drop(&key);
@@ -177,7 +180,8 @@ static __always_inline void confirm(struct connection *c, struct direction *d, s
 		count(COUNTER_FILTERED);
 		if (x)
 			x->confirmed = UNWANTED;
-		if (c->role_known == ROLE_CERTAIN && !admitted(c)) {
+		/* Others that are outstanding are to be ended first. */
+		if (c->role_known == ROLE_CERTAIN && !admitted(c) && outstanding(c) == 1) {
 			drop_current(c);
 			c->off = 1;
 		}
@@ -321,9 +325,11 @@ static __always_inline u32 answer(struct connection *c, struct direction *d, str
 static __always_inline u32 end_response_head(struct connection *c, struct direction *d)
 {
 	struct exchange_key key = {.connection = c->head.identity, .index = c->next_response};
-	struct exchange *x = outstanding(c) ? exchange_get(&key) : 0;
+	struct exchange *x;
 
-	d->unpaired = !outstanding(c);
+	if (!outstanding(c))
+		d->unpaired = 1;
+	x = d->unpaired ? 0 : exchange_get(&key);
 	if (d->status < 200 && d->status != 101) {
 		begin_message(d, STATE_RESPONSE_START);
 		return THEN_GO_ON;

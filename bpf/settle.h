@@ -83,6 +83,17 @@ static __always_inline u64 settle_time(const struct work *w)
 	return w->settle == SETTLE_DESYNC ? w->settle_ns : w->now_ns;
 }
 
+/* When a connection has ended whose socket is gone: at this side's FIN, or when bytes last moved
+ * after it; now, if it sent none. */
+static __always_inline u64 end_time(const struct connection *c, u64 now)
+{
+	u64 moved = last_moved_ns(c);
+
+	if (!c->closed_ns)
+		return now;
+	return moved > c->closed_ns ? moved : c->closed_ns;
+}
+
 /* A Unix socket's process may die and tell no one: leave what is known so far where user space will
  * find it. */
 static __always_inline void note_progress(struct connection *c)

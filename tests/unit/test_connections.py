@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from unit.cases import CHUNKED, GET, HI, OK, get, post, response
-from unit.harness import CLIENT, CLOSE, EGRESS, INGRESS, SERVER, Connection, text
+from unit.harness import CLIENT, CLOSE, EGRESS, INGRESS, SERVER, SHUTDOWN, Connection, text
 
 
 def targets(connection: Connection) -> list[bytes]:
@@ -72,6 +72,17 @@ def test_a_filtered_exchange_gives_its_place_back() -> None:
     connection.limit(refuse=True)
     connection.call(INGRESS, GET)
     connection.end(CLOSE)
+    assert connection.in_flight == 0
+
+
+def test_exchanges_filtered_before_the_side_was_certain_give_their_places_back() -> None:
+    connection = Connection(born=False)
+    connection.limit(refuse=True)
+    connection.call(INGRESS, GET)
+    connection.call(EGRESS, response(b"200 OK", b"until close"))
+    connection.call(INGRESS, GET)
+    connection.end(CLOSE)
+    assert connection.counters() == {"seen": 2, "filtered": 2}
     assert connection.in_flight == 0
 
 
@@ -233,6 +244,21 @@ def test_times_are_those_of_the_calls_that_moved_the_first_and_the_last_byte() -
     connection.call(EGRESS, OK)  # 90 to 95
     times = [[int(r[f"{name}_ktime_ns"]) for name in ("start", "first_byte", "end")] for r in connection.records()]
     assert times == [[20, 50, 75], [80, 90, 95]]
+
+
+def test_an_exchange_ends_no_sooner_than_its_bytes() -> None:
+    """This side's FIN ends what is outstanding, but for what moved after it."""
+    for role, requests, before, after in ((CLIENT, EGRESS, GET, b"HTTP/1.1 200 OK"), (SERVER, INGRESS, b"", GET)):
+        connection = Connection(role)
+        if before:
+            connection.call(requests, before)
+        connection.end(SHUTDOWN)
+        connection.call(INGRESS, after)  # 30 to 35, or 20 to 25
+        moved = connection.now + 5
+        connection.now += 10**9
+        connection.end(CLOSE)
+        (record,) = connection.records()
+        assert int(record["end_ktime_ns"]) == moved
 
 
 def test_first_byte_is_the_final_responses() -> None:
