@@ -114,6 +114,17 @@ static __always_inline void fill_request(struct work *w, struct connection *c, s
 	fill_ids(r);
 }
 
+/* Which side this is, a request's direction says. What the other direction was taken for till now
+ * (a request's leading empty line) is forgotten. */
+static __always_inline void guess_role(struct connection *c, const struct direction *d)
+{
+	if (c->role != ROLE_UNKNOWN)
+		return;
+	c->role = d == &c->directions[EGRESS] ? ROLE_CLIENT : ROLE_SERVER;
+	begin_message(responses(c), STATE_RESPONSE_START);
+	responses(c)->phase = PHASE_SEEK;
+}
+
 /* A request's first byte: number it, and give it a place if there is one. */
 static __always_inline struct exchange *begin_request(struct work *w, struct connection *c,
 						      struct direction *d, u64 now)
@@ -121,8 +132,7 @@ static __always_inline struct exchange *begin_request(struct work *w, struct con
 	struct exchange_key key = {.connection = c->head.identity, .index = c->next_request};
 	struct exchange *x = 0;
 
-	if (c->role == ROLE_UNKNOWN)
-		c->role = d == &c->directions[EGRESS] ? ROLE_CLIENT : ROLE_SERVER;
+	guess_role(c, d);
 	d->first_ns = now;
 	c->lost_reason = COUNTER_LOST_PIPELINE_FULL;
 	if (outstanding(c))

@@ -159,7 +159,8 @@ struct call {
 	u64 helped; /* bytes that a reader has already followed for this writer */
 	u32 sequence;
 	u16 family;
-	u16 connecting;
+	u8 connecting;
+	u8 unplaced; /* where its bytes stand in TCP's sequence is not known */
 };
 
 struct work {

@@ -12,7 +12,7 @@ from fuzz.c import corpus
 from fuzz.c.build import missing
 from fuzz.c.run import fuzz
 
-RUNS = int(os.environ.get("RINGSPAN_FUZZ_RUNS", "300000"))
+RUNS = int(os.environ.get("RINGSPAN_FUZZ_RUNS", "200000"))
 pytestmark = pytest.mark.skipif(bool(missing()), reason=missing())
 
 
@@ -32,7 +32,8 @@ def test_what_once_was_found_and_what_is_found_from_it(tmp_path: Path) -> None:
     check(fuzz("-seed=1", f"-runs={RUNS}", str(tmp_path), capture=True))
 
 
-def test_the_corpus_is_what_is_written_to_it() -> None:
-    before = corpus.read()
-    assert before == sorted(set(before), key=lambda one: (len(one), one))
-    assert corpus.CORPUS.read_text() == "".join(f"{one!r}\n" for one in before)
+@pytest.mark.parametrize("file", [corpus.CORPUS, corpus.FAILED])
+def test_the_corpus_is_in_order(file: Path) -> None:
+    inputs = corpus.read(file)
+    assert inputs == sorted(set(inputs), key=lambda one: (len(one), one))
+    assert file.read_text() == "".join(f"{one!r}\n" for one in inputs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes as ct
 import json
 import os
 import socket
@@ -9,11 +10,25 @@ import sys
 import tempfile
 from typing import Any
 
-PATIENCE_S = 20.0
+from e2e.calls import LIBC, messages_of
 
 
 def pieces(data: bytes, size: int) -> list[bytes]:
     return [data[i : i + size] for i in range(0, len(data), size)] if size else [data]
+
+
+def send_messages(sock: socket.socket, parts: list[bytes]) -> int:
+    """By one sendmmsg."""
+    made = messages_of([(ct.create_string_buffer(part, len(part)), len(part)) for part in parts])
+    count = LIBC.sendmmsg(sock.fileno(), made, len(parts), 0)
+    return sum(made[i].bytes for i in range(count))
+
+
+def receive_messages(sock: socket.socket, sizes: list[int]) -> int:
+    """By one recvmmsg."""
+    made = messages_of([(ct.create_string_buffer(size), size) for size in sizes])
+    count = LIBC.recvmmsg(sock.fileno(), made, len(sizes), socket.MSG_WAITALL, None)
+    return sum(made[i].bytes for i in range(count))
 
 
 class Observed:
@@ -35,9 +50,11 @@ class Observed:
         self.sock.connect((address, port))
         return 0
 
-    def send(self, data: str, piece: int, opaque: bool) -> int:
-        """By one call: sendto, sendmsg, or sendfile, whose bytes cannot be read."""
+    def send(self, data: str, piece: int, opaque: bool, messages: bool) -> int:
+        """By one call: sendto, sendmsg, sendmmsg, or sendfile, whose bytes cannot be read."""
         given = data.encode("latin-1")
+        if messages:
+            return send_messages(self.sock, pieces(given, piece))
         if opaque:
             with tempfile.TemporaryFile() as file:
                 file.write(given)
@@ -45,8 +62,10 @@ class Observed:
                 return os.sendfile(self.sock.fileno(), file.fileno(), 0, len(given))
         return self.sock.sendmsg(pieces(given, piece)) if piece else self.sock.send(given)
 
-    def receive(self, size: int, piece: int, opaque: bool) -> int:
-        """By one call: recvfrom, recvmsg, or one that throws the bytes away."""
+    def receive(self, size: int, piece: int, opaque: bool, messages: bool) -> int:
+        """By one call: recvfrom, recvmsg, recvmmsg, or one that throws the bytes away."""
+        if messages:
+            return receive_messages(self.sock, [len(part) for part in pieces(bytes(size), piece)])
         if opaque:
             return len(self.sock.recv(size, socket.MSG_WAITALL | socket.MSG_TRUNC))
         if not piece:

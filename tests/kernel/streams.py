@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 CALL_BYTES = 16_000  # as much as a socket takes while nobody reads
 MARK = 0xFF
 FUZZED_MAX = 150
+SHAPES = {"whole": (1, 0, False), "thirds": (3, 0, False), "iovecs": (1, 97, False), "messages": (1, 997, True)}
 
 
 class Play(NamedTuple):
@@ -22,7 +23,8 @@ class Play(NamedTuple):
     name: str
     side: str
     steps: tuple[Step, ...]
-    piece: int
+    piece: int  # bytes of each iovec, or message; 0: no iovecs
+    messages: bool = False
 
 
 def cut(step: Step, parts: int) -> list[Step]:
@@ -39,10 +41,10 @@ def _playable(case: Case) -> bool:
 def _of_cases() -> Iterator[Play]:
     for case in filter(_playable, cases.CASES):
         for side in case.sides:
-            for name, parts, piece in (("whole", 1, 0), ("thirds", 3, 0), ("iovecs", 1, 97)):
+            for name, (parts, piece, messages) in SHAPES.items():
                 if case.split or name == "whole":
                     steps = tuple(part for step in case.steps for part in cut(step, parts))
-                    yield Play(f"{case.name}-{side}-{name}", side, steps, piece)
+                    yield Play(f"{case.name}-{side}-{name}", side, steps, piece, messages)
 
 
 def _decoded(data: bytes) -> list[Step] | None:
@@ -65,7 +67,7 @@ def _decoded(data: bytes) -> list[Step] | None:
 
 def _of_the_fuzzer() -> Iterator[Play]:
     """The longest: they have come furthest. Both sides known, and seen from the first byte."""
-    inputs = [(data, _decoded(data)) for data in corpus.read() if data[0] in (0, 1)]
+    inputs = [(data, _decoded(data)) for data in corpus.read(corpus.CORPUS) if data[0] in (0, 1)]
     usable = [(data, steps) for data, steps in inputs if steps]
     for data, steps in usable[-FUZZED_MAX:]:
         side = CLIENT_SIDE if data[0] else SERVER_SIDE

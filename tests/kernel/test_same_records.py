@@ -114,13 +114,14 @@ class Stage:
         return self.listener.accept()[0]
 
     def _take(self, play: Play, peer: socket.socket, step: cases.Step) -> None:
+        manner = (play.piece, step.opaque, play.messages and not step.opaque)
         if step.what in ("request", "response"):
             if (step.what == "request") == (play.side == cases.CLIENT_SIDE):
-                assert self.traced.do("send", step.data.decode("latin-1"), play.piece, step.opaque) == len(step.data)
+                assert self.traced.do("send", step.data.decode("latin-1"), *manner) == len(step.data)
                 self._drain(peer, len(step.data))
             else:
                 peer.sendall(step.data)
-                assert self.traced.do("receive", len(step.data), play.piece, step.opaque) == len(step.data)
+                assert self.traced.do("receive", len(step.data), *manner) == len(step.data)
         elif step.what in ("eof", "fin"):
             peer.shutdown(socket.SHUT_WR)
             if step.what == "eof":
@@ -158,7 +159,9 @@ def in_user_space(play: Play) -> Connection:
             direction = INGRESS if (step.what == "request") == (play.side == cases.SERVER_SIDE) else EGRESS
             size = len(step.data)
             sizes = [min(play.piece, size - i) for i in range(0, size, play.piece)] if play.piece else []
-            connection.call(direction, step.data, [] if step.opaque else sizes, opaque=step.opaque)
+            connection.call(
+                direction, step.data, [] if step.opaque else sizes, opaque=step.opaque, as_messages=play.messages
+            )
         elif step.what == "eof":
             connection.end_of_stream()
         elif step.what == "error":

@@ -218,6 +218,16 @@ def test_a_fake_request_in_a_body_does_not_turn_the_sides_around() -> None:
     assert set(connection.records()["role"].tolist()) == {CLIENT}
 
 
+@pytest.mark.parametrize("before", [b"\r\n", b"\n", b"\r"])
+def test_the_end_of_a_line_in_mid_stream_is_no_request_of_the_side_that_answers(before: bytes) -> None:
+    connection = Connection(born=False)
+    connection.call(EGRESS, before)
+    connection.call(INGRESS, GET)
+    connection.call(EGRESS, HI)
+    assert [(int(r["role"]), int(r["status"])) for r in connection.records()] == [(SERVER, 200)]
+    assert connection.counters() == {"seen": 1, "recorded": 1}
+
+
 def test_after_lost_sync_a_pipelining_connection_is_taken_up_only_when_it_was_quiet() -> None:
     connection = Connection(SERVER)
     connection.call(INGRESS, get(b"/1") + get(b"/2"))

@@ -49,9 +49,9 @@ static bool contains(const u8 *in, u32 bytes, const char *text, u32 text_bytes)
 /* The call that moved this byte of a direction. */
 static const struct moved *call_at(const struct talk *t, u32 direction, u32 at)
 {
-	for (u32 i = 0; i < t->calls_count; i++)
-		if (t->calls[i].direction == direction && t->calls[i].from <= at && at < t->calls[i].to)
-			return &t->calls[i];
+	for (u32 i = 0; i < t->moved_count; i++)
+		if (t->moved[i].direction == direction && t->moved[i].from <= at && at < t->moved[i].to)
+			return &t->moved[i];
 	return 0;
 }
 
@@ -125,13 +125,13 @@ static void check_response(struct talk *t, const struct record *r, u32 direction
 		CHECK(!r->response_body_bytes);
 		return;
 	}
-	for (u32 i = 0; i < t->calls_count && at < 0; i++)
-		if (t->calls[i].direction == direction && t->calls[i].begin_ns == r->first_byte_ktime_ns) {
-			u32 from = t->calls[i].from;
+	for (u32 i = 0; i < t->moved_count && at < 0; i++)
+		if (t->moved[i].direction == direction && t->moved[i].begin_ns == r->first_byte_ktime_ns) {
+			u32 from = t->moved[i].from;
 
 			if (t->response_at >= (s64)from)
 				from = t->response_at + 1;
-			at = find_status(t, direction, from, t->calls[i].to, r->status);
+			at = find_status(t, direction, from, t->moved[i].to, r->status);
 		}
 	CHECK(at > t->response_at);
 	CHECK(r->first_byte_ktime_ns >= r->start_ktime_ns && r->first_byte_ktime_ns <= r->end_ktime_ns);
@@ -147,7 +147,6 @@ static void check_record(struct talk *t, const struct record *r)
 	talking = t;
 	check_bounds(r);
 	CHECK(t->role == ROLE_UNKNOWN || r->role == t->role);
-	CHECK(!t->refused);
 	if (t->family == AF_UNIX_)
 		return;
 	CHECK(r->tcp_seq > t->request_at);
@@ -164,17 +163,27 @@ static void check_record(struct talk *t, const struct record *r)
 /* The ledger's equation, exactly. */
 static void check_ledger(void)
 {
-	u64 *n = world.counters, in_flight = 0;
+	u64 *n = counters_values, in_flight = 0;
 
-	for (u32 i = 0; i < world.slots_end; i++)
-		in_flight += world.slots[i].used && world.slots[i].exchange.confirmed == CONFIRMED;
+	for (u32 i = 0; i < exchanges_map.end; i++)
+		in_flight += exchanges_used[i] && exchanges_values[i].confirmed == CONFIRMED;
 	CHECK(n[COUNTER_SEEN] == n[COUNTER_RECORDED] + in_flight + n[COUNTER_FILTERED] + n[COUNTER_LOST_RING_FULL] +
 					 n[COUNTER_LOST_PIPELINE_FULL] + n[COUNTER_LOST_TABLE_FULL] + n[COUNTER_LOST_DESYNC]);
 }
 
 /* What has ended leaves nothing behind. */
-static void check_gone(u64 identity)
+static void check_gone(const struct talk *t, u64 identity)
 {
-	for (u32 i = 0; i < world.slots_end; i++)
-		CHECK(!world.slots[i].used || world.slots[i].key.connection != identity);
+	CHECK(!connection_of_talk(t));
+	for (u32 i = 0; i < exchanges_map.end; i++)
+		CHECK(!exchanges_used[i] || exchanges_keys[i].connection != identity);
+}
+
+static void check_all_gone(void)
+{
+	CHECK(!connections_map.end);
+	CHECK(!exchanges_map.end);
+	CHECK(!calls_map.end);
+	CHECK(!attempts_map.end);
+	CHECK(!readers_map.end);
 }

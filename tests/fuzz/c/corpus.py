@@ -1,4 +1,7 @@
-"""The corpus: one input a line, as Python writes bytes, so that it can be read, compared and added to by hand."""
+"""The corpus: one input a line, as Python writes bytes, so that it can be read, compared and added to by hand.
+
+corpus.txt reaches what was reached, and is written anew by `minimise`; in failed.txt stands what once has failed.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-CORPUS = Path(__file__).with_name("corpus.txt")
+CORPUS, FAILED = (Path(__file__).with_name(name) for name in ("corpus.txt", "failed.txt"))
 
 
-def read() -> list[bytes]:
-    """Return the inputs."""
-    return [ast.literal_eval(line) for line in CORPUS.read_text().splitlines()]
+def read(file: Path) -> list[bytes]:
+    """Return the inputs of a file."""
+    return [ast.literal_eval(line) for line in file.read_text().splitlines()]
 
 
 def write(inputs: Iterable[bytes]) -> None:
@@ -26,7 +29,7 @@ def write(inputs: Iterable[bytes]) -> None:
 def unpack(folder: Path) -> None:
     """Write each input to a file of its own, as libFuzzer wants them."""
     folder.mkdir(parents=True, exist_ok=True)
-    for one in read():
+    for one in (*read(CORPUS), *read(FAILED)):
         (folder / hashlib.sha256(one).hexdigest()[:16]).write_bytes(one)
 
 

@@ -3,25 +3,27 @@
 #pragma once
 
 #define MARK 0xff
-#define HOSTILE_IDENTITY 0x1000000
+#define HOSTILE_INODE 0x1000000
+#define HOSTILE_FD 0
 #define IDLE_NS 30000000ULL
+#define HELPER THREAD(3)
 
 /* The first byte of an input. */
 enum setting {
 	SETTING_CLIENT = 1, /* this side is the client's */
-	SETTING_PICKED_UP = 2, /* not seen from its first byte */
-	SETTING_UNSURE = 4, /* which side this is, is not known */
-	SETTING_REFUSED = 8,
+	SETTING_PICKED_UP = 2, /* older than the trace */
+	SETTING_UNANSWERED = 4, /* ... and something on it had no answer yet */
+	SETTING_REFUSED = 8, /* the other role is asked for */
 	SETTING_UNIX = 16,
 	SETTING_FEW_PLACES = 32,
-	SETTING_NO_PLACE = 64,
+	SETTING_THREADS = 64, /* descriptors are shared: they may change under a call */
 	SETTING_RING_FULL = 128,
 };
 
 /* What an operation's byte says, by its upper half. */
 enum operation {
 	OP_CALL = 0, /* begin a call: 1 response, 2 in iovecs, 4 small ones, 8 as messages */
-	OP_ODD_CALL = 1, /* begin a call: 1 response, 2 opaque, 4 unreadable, 8 the stream ends with it */
+	OP_ODD_CALL = 1, /* begin a call: 1 response, 2 opaque, 4 unreadable, 8 it sleeps */
 	OP_REPEAT = 2, /* begin a call whose bytes stand there 2^n times: 1 response, else n */
 	OP_WAIT = 3, /* 2^n times 10 ns, or 30 ms and more */
 	OP_EVENT = 4,
@@ -39,15 +41,30 @@ enum event {
 	EVENT_SEND_FAILS,
 	EVENT_CLOSE,
 	EVENT_RESET,
+	EVENT_SEND_LINGERS, /* the next send is still inside its call when others are made, all of it written, */
+	EVENT_SEND_LINGERS_HALF, /* or half of it, */
+	EVENT_SEND_LINGERS_ELSEWHERE, /* or in another process */
+	EVENT_SEND_RETURNS,
+	EVENT_SEND_RETURNS_SHORT,
+	EVENT_OTHER_PROCESS, /* one that is not asked for makes the calls from here on */
+	EVENT_SAME_PROCESS,
+	EVENT_DISCONNECT,
 };
 
 static struct {
 	struct talk talk;
 	u8 setting;
-	u64 identity;
+	u64 inode;
+	u64 maker; /* the thread that makes the calls */
 	u8 is_response;
 	struct manner how;
 	u8 ended[2]; /* no byte can follow in this direction */
+	u8 linger; /* which of EVENT_SEND_LINGERS.. the next send is */
+	u8 lingers; /* a send is inside its call */
+	u64 sender; /* ... of this thread */
+	struct pt_regs lingering;
+	s64 result; /* of it */
+	struct moved *lingered; /* what it has moved, or will */
 	u32 bytes;
 	u8 data[STREAM_MAX];
 } hostile;
@@ -55,49 +72,56 @@ static struct {
 static void open_hostile(u8 setting)
 {
 	u32 role = setting & SETTING_CLIENT ? ROLE_CLIENT : ROLE_SERVER;
+	struct sock *sk = &socks[HOSTILE_FD];
 
 	hostile.setting = setting;
-	hostile.identity++;
+	hostile.inode++;
+	hostile.maker = THREAD(HOSTILE_FD);
 	hostile.is_response = 0;
+	hostile.linger = 0;
 	memset(hostile.ended, 0, sizeof(hostile.ended));
-	begin_talk(&hostile.talk, hostile.identity, setting & SETTING_UNSURE ? ROLE_UNKNOWN : role, !(setting & SETTING_PICKED_UP));
-	hostile.talk.refused = setting & SETTING_REFUSED;
-	if (setting & SETTING_UNIX)
-		hostile.talk.connection.head.family = hostile.talk.family = AF_UNIX_;
+	hostile.talk.family = setting & SETTING_UNIX ? AF_UNIX_ : AF_INET_;
+	all_files.count = setting & SETTING_THREADS ? 2 : 1;
+	begin_talk(&hostile.talk, HOSTILE_FD, hostile.inode, setting & SETTING_PICKED_UP ? ROLE_UNKNOWN : role);
+	sk->bytes_sent = 100;
+	sk->bytes_received = setting & SETTING_UNANSWERED ? 0 : 100;
+	sk->lsndtime = !!(setting & SETTING_UNANSWERED);
 }
 
 /* The tables are full, and the traffic not asked for, for the hostile connection alone. */
 static void limit(void)
 {
-	world.refuse = hostile.setting & SETTING_REFUSED;
-	if (hostile.setting & SETTING_NO_PLACE)
-		world.slots_max = 0;
-	else if (hostile.setting & SETTING_FEW_PLACES)
-		world.slots_max = 3;
-	world.records_max = hostile.setting & SETTING_RING_FULL ? 1 : RECORDS_MAX;
+	if (hostile.setting & SETTING_REFUSED)
+		cpu.wanted_role = hostile.setting & SETTING_CLIENT ? ROLE_SERVER : ROLE_CLIENT;
+	if (hostile.setting & SETTING_FEW_PLACES)
+		exchanges_map.max = 3;
+	if (hostile.setting & SETTING_RING_FULL)
+		cpu.records_max = 1;
+	cpu.thread = hostile.maker;
 }
 
 static void unlimit(void)
 {
-	world.refuse = false;
-	world.slots_max = SLOTS;
-	world.records_max = RECORDS_MAX;
+	cpu.wanted_role = 0;
+	exchanges_map.max = EXCHANGES_MAX;
+	cpu.records_max = RECORDS_MAX;
 }
 
 /* Hold what has come against what was moved. */
 static void take_records(void)
 {
-	for (u32 i = 0; i < world.recorded; i++) {
-		const struct record *r = checked = &world.records[i];
+	for (u32 i = 0; i < cpu.recorded; i++) {
+		const struct record *r = checked = &ring[i];
 
-		if (r->socket_inode == VALID_IDENTITY) {
+		if (r->socket_inode == VALID_INODE) {
 			check_valid_record(r);
 		} else {
-			CHECK(r->socket_inode == hostile.identity);
+			CHECK(r->socket_inode == hostile.inode);
+			CHECK(!(hostile.setting & SETTING_REFUSED) || (r->role == ROLE_CLIENT) == !(hostile.setting & SETTING_CLIENT));
 			check_record(&hostile.talk, r);
 		}
 	}
-	world.recorded = 0;
+	cpu.recorded = 0;
 	checked = 0;
 	talking = &hostile.talk;
 	check_ledger();
@@ -109,19 +133,68 @@ __attribute__((section("__libfuzzer_extra_counters"))) static u8 reached[2048];
 
 static void note_reached(void)
 {
-	const struct connection *c = &hostile.talk.connection;
+	const struct connection *at = connection_of_talk(&hostile.talk);
 
-	for (u32 i = 0; i < 2; i++) {
-		const struct direction *d = &c->directions[i];
-		u32 is_response = (c->role == ROLE_CLIENT) == (i == INGRESS);
+	for (u32 i = 0; at && i < 2; i++) {
+		const struct direction *d = &at->directions[i];
+		u32 is_response = (at->role == ROLE_CLIENT) == (i == INGRESS);
 
 		reached[is_response << 8 | d->state] = 1;
 		reached[512 + (is_response << 8 | d->phase << 4 | d->coding << 2 | d->has_length << 1 | d->bad_length)] = 1;
-		reached[1024 + (is_response << 8 | d->phase << 4 | !!c->desync_ns << 3 | !!outstanding(c) << 2 | c->role)] = 1;
+		reached[1024 + (is_response << 8 | d->phase << 4 | !!at->desync_ns << 3 | !!outstanding(at) << 2 | at->role)] = 1;
 	}
 	for (u32 i = 0; i < COUNTERS; i++)
-		reached[1536 + i * 8 + min_u64(world.counters[i], 7)] = 1;
-	reached[1800 + (c->off << 4 | c->pipelined << 3 | c->response_begun << 2 | c->role_known)] = 1;
+		reached[1536 + i * 8 + min_u64(counters_values[i], 7)] = 1;
+	if (at)
+		reached[1800 + (at->off << 4 | at->pipelined << 3 | at->response_begun << 2 | at->role_known)] = 1;
+}
+
+/* The send that is inside its call returns. */
+static void return_send(s64 result)
+{
+	if (!hostile.lingers)
+		return;
+	hostile.lingers = 0;
+	limit();
+	cpu.thread = hostile.sender;
+	sock_of(&hostile.talk)->write_seq = hostile.talk.sent[EGRESS];
+	leave(&hostile.lingering, result);
+	unlimit();
+	take_records();
+}
+
+/* ... with no more than was written: the rest was never sent. */
+static void return_send_short(void)
+{
+	struct talk *t = &hostile.talk;
+	u32 from = hostile.lingered ? hostile.lingered->from : 0, written = sock_of(t)->write_seq - from;
+
+	if (!hostile.lingers || hostile.result != t->sent[EGRESS] - from || !written)
+		return;
+	t->sent[EGRESS] = from + written;
+	hostile.lingered->to = from + written;
+	return_send(written);
+}
+
+/* A send enters its call, and stays there: its bytes are on their way, all or half of them. */
+static void enter_lingering(void)
+{
+	struct talk *t = &hostile.talk;
+	struct moved *m = &t->moved[t->moved_count];
+	u32 before = t->sent[EGRESS];
+
+	if (!keep_moved(t, EGRESS, &lingering, hostile.data, hostile.bytes, hostile.how.repeated))
+		return;
+	m->opaque = hostile.how.opaque || hostile.how.unreadable;
+	hostile.lingering = choose_call(t, &lingering, true, &hostile.how, &hostile.result);
+	hostile.sender = hostile.linger == EVENT_SEND_LINGERS_ELSEWHERE ? OTHER_PROCESS(1) : HELPER;
+	cpu.thread = hostile.sender;
+	enter(&hostile.lingering);
+	m->begin_ns = cpu.now_ns;
+	sock_of(t)->write_seq = t->sent[EGRESS] - (hostile.linger == EVENT_SEND_LINGERS_HALF ? (t->sent[EGRESS] - before) / 2 : 0);
+	hostile.lingered = m;
+	hostile.lingers = 1;
+	hostile.linger = 0;
 }
 
 /* The call that was begun has all its bytes. */
@@ -129,10 +202,14 @@ static void end_call(void)
 {
 	u32 direction = hostile.is_response == !(hostile.setting & SETTING_CLIENT);
 
+	if (direction == EGRESS && hostile.bytes)
+		return_send(hostile.result);
 	limit();
-	if (!hostile.ended[direction]) {
-		hostile.ended[direction] = hostile.how.ends;
-		move_by(&hostile.talk, direction, hostile.data, hostile.bytes, &hostile.how);
+	if (hostile.bytes && !hostile.ended[direction]) {
+		if (direction == EGRESS && hostile.linger)
+			enter_lingering();
+		else
+			move_by(&hostile.talk, direction, hostile.data, hostile.bytes, &hostile.how);
 	}
 	unlimit();
 	note_reached();
@@ -141,45 +218,110 @@ static void end_call(void)
 	memset(&hostile.how, 0, sizeof(hostile.how));
 }
 
-static void end_hostile(u32 ending)
+static void receive_nothing(s64 result)
 {
-	hostile.ended[EGRESS] |= ending != ENDING_PEER_FIN;
-	now_ns += 10;
-	limit();
-	end_connection(&hostile.talk.connection, ending, now_ns);
-	unlimit();
-	take_records();
-	if (ending >= ENDING_CLOSE)
-		check_gone(hostile.identity);
+	system_call(SYS_READ, HOSTILE_FD, (u64)&address, 1, 0, result);
+	hostile.ended[INGRESS] = 1;
 }
 
-/* A receive of no bytes. */
-static void receive_nothing(struct met met)
+static void meet_fin(void)
 {
-	hostile.ended[INGRESS] = 1;
-	now_ns += 10;
+	struct sock *sk = sock_of(&hostile.talk);
+
+	sk->sk_shutdown |= 1;
+	if (hostile.talk.family != AF_UNIX_ && !hostile.ended[EGRESS])
+		change_state(sk, TCP_ESTABLISHED_, TCP_CLOSE_WAIT_);
+}
+
+/* This side's FIN: by shutdown, or by close. */
+static void send_fin(u8 shutdown_mask)
+{
+	struct sock *sk = sock_of(&hostile.talk);
+	int to = sk->sk_shutdown & 1 ? TCP_LAST_ACK_ : TCP_FIN_WAIT1_;
+
+	sk->sk_shutdown |= shutdown_mask;
+	if (hostile.talk.family != AF_UNIX_ && !hostile.ended[EGRESS])
+		change_state(sk, TCP_ESTABLISHED_, to);
+	hostile.ended[EGRESS] = 1;
+}
+
+static void break_off(s32 error)
+{
+	struct sock *sk = sock_of(&hostile.talk);
+
+	sk->sk_err = error;
+	if (hostile.talk.family != AF_UNIX_)
+		change_state(sk, TCP_ESTABLISHED_, TCP_CLOSE_);
+	hostile.ended[EGRESS] = 1;
+	receive_nothing(-error);
+}
+
+/* A connect() to nowhere lets go of the connection. */
+static void disconnect(void)
+{
+	address.family = AF_UNSPEC_;
+	system_call(SYS_CONNECT, HOSTILE_FD, (u64)&address, sizeof(address), 0, 0);
+	change_state(sock_of(&hostile.talk), TCP_ESTABLISHED_, TCP_CLOSE_);
+}
+
+/* The socket is gone: closed, or broken off, or (by a connect to nowhere) let go of. */
+static void end_hostile(u32 event)
+{
+	const struct connection *at = connection_of_talk(&hostile.talk);
+	struct sock *sk = sock_of(&hostile.talk);
+	u64 identity = at ? at->head.identity : 0;
+
+	return_send(event == EVENT_CLOSE ? hostile.result : -EPIPE_);
 	limit();
-	move_bytes(&hostile.talk.connection, 0, 0, now_ns, met);
+	if (hostile.talk.family == AF_UNIX_ && event == EVENT_RESET) {
+		all_files.count = 1;
+		run_program(on_process_exit, 0, 0, 0);
+	} else if (hostile.talk.family == AF_UNIX_) {
+		system_call(SYS_CLOSE, HOSTILE_FD, 0, 0, 0, 0);
+	} else {
+		if (event == EVENT_CLOSE)
+			send_fin(SHUTDOWN_MASK_);
+		else if (event == EVENT_DISCONNECT)
+			disconnect();
+		else if (event == EVENT_RESET)
+			change_state(sk, TCP_ESTABLISHED_, TCP_CLOSE_);
+		destroy_socket(sk);
+	}
 	unlimit();
 	take_records();
+	check_gone(&hostile.talk, identity);
 }
 
 static void happen(u32 event)
 {
-	if (event == EVENT_FIN || event == EVENT_STREAM_ENDS)
-		end_hostile(ENDING_PEER_FIN);
-	if (event == EVENT_STREAM_ENDS)
-		receive_nothing((struct met){.ended = 1});
-	if (event == EVENT_SHUTDOWN)
-		end_hostile(ENDING_SHUTDOWN);
-	if (event == EVENT_RECEIVE_RESET || event == EVENT_RECEIVE_TIMES_OUT)
-		receive_nothing((struct met){.error = event == EVENT_RECEIVE_RESET ? 104 : ETIMEDOUT_});
-	if (event == EVENT_SEND_FAILS)
-		meet_error(&hostile.talk.connection, 104);
-	if (event == EVENT_CLOSE || event == EVENT_RESET) {
-		end_hostile(event == EVENT_CLOSE ? ENDING_CLOSE : ENDING_RESET);
+	if (event == EVENT_CLOSE || event == EVENT_RESET || event == EVENT_DISCONNECT) {
+		end_hostile(event);
 		open_hostile(hostile.setting);
+		return;
 	}
+	if (event >= EVENT_SEND_LINGERS && event <= EVENT_SEND_LINGERS_ELSEWHERE)
+		hostile.linger = event;
+	if (event == EVENT_SEND_RETURNS)
+		return_send(hostile.result);
+	if (event == EVENT_SEND_RETURNS_SHORT)
+		return_send_short();
+	if (event == EVENT_OTHER_PROCESS || event == EVENT_SAME_PROCESS)
+		hostile.maker = event == EVENT_OTHER_PROCESS ? OTHER_PROCESS(0) : THREAD(HOSTILE_FD);
+	limit();
+	if ((event == EVENT_FIN || event == EVENT_STREAM_ENDS) && !hostile.ended[INGRESS])
+		meet_fin();
+	if (event == EVENT_STREAM_ENDS)
+		receive_nothing(0);
+	if (event == EVENT_SHUTDOWN) {
+		send_fin(2);
+		system_call(SYS_SHUTDOWN, HOSTILE_FD, 1, 0, 0, 0);
+	}
+	if (event == EVENT_RECEIVE_RESET || event == EVENT_RECEIVE_TIMES_OUT)
+		break_off(event == EVENT_RECEIVE_RESET ? ECONNRESET_ : ETIMEDOUT_);
+	if (event == EVENT_SEND_FAILS && !hostile.lingers)
+		system_call(SYS_WRITE, HOSTILE_FD, (u64)&address, 1, 0, -EPIPE_);
+	unlimit();
+	take_records();
 }
 
 static void begin_call(u32 operation, u32 n)
@@ -191,7 +333,7 @@ static void begin_call(u32 operation, u32 n)
 	} else if (operation == OP_ODD_CALL) {
 		hostile.how.opaque = !!(n & 2);
 		hostile.how.unreadable = !!(n & 4);
-		hostile.how.ends = n & 8 && hostile.is_response == !!(hostile.setting & SETTING_CLIENT);
+		hostile.how.sleeps = !!(n & 8);
 	} else {
 		hostile.how.repeated = 1 << (n >> 1);
 	}
@@ -219,9 +361,9 @@ static void operate(u8 byte)
 	if (operation <= OP_REPEAT)
 		begin_call(operation, n);
 	else if (operation == OP_WAIT)
-		now_ns += n < 12 ? 10U << n : (n - 11) * IDLE_NS;
+		cpu.now_ns += n < 12 ? 10U << n : (n - 11) * IDLE_NS;
 	else if (operation == OP_EVENT)
-		happen(n & 7);
+		happen(n);
 	else
 		advance_valid(operation == OP_VALID ? n + 1 : 30 * (n + 1), n & 1 ? 1 + n : 0);
 	take_records();

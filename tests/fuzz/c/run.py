@@ -33,7 +33,7 @@ def fuzz(*arguments: str, capture: bool = False) -> subprocess.CompletedProcess[
     """Run libFuzzer with these arguments after those that are always given."""
     always = [
         f"-max_len={INPUT_MAX}", f"-dict={HERE / 'http1.dict'}", f"-artifact_prefix={work_folder() / 'failed'}/",
-        "-print_funcs=0", "-print_pcs=0", "-reload=0", "-timeout=10",
+        "-print_funcs=0", "-print_pcs=0", "-reload=0", "-entropic=0", "-timeout=10",
     ]  # fmt: skip
     return subprocess.run(
         [str(build()), *always, *arguments],
@@ -61,7 +61,7 @@ def minimise() -> int:
         known, merged = Path(folder, "known"), Path(folder, "merged")
         corpus.unpack(known)
         merged.mkdir()
-        done = fuzz("-merge=1", str(merged), str(known), str(work_folder() / "found"))
+        done = fuzz("-set_cover_merge=1", str(merged), str(known), str(work_folder() / "found"))
         kept: list[bytes] = []
         for one in sorted(corpus.files(merged), key=len):
             if sum(len(repr(other)) + 1 for other in [*kept, one]) <= CORPUS_BYTES_MAX:
