@@ -32,11 +32,20 @@ def receive_messages(sock: socket.socket, sizes: list[int]) -> int:
 
 
 class Observed:
-    """One socket, and the listener that it may come from."""
+    """One socket at a time, the listener that it may come from, and those that were put aside."""
 
     def __init__(self) -> None:
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.sock = socket.socket()
+        self.aside: dict[str, socket.socket] = {}
+
+    def put_aside(self, name: str) -> int:
+        self.aside[name] = self.sock
+        return 0
+
+    def take_back(self, name: str) -> int:
+        self.sock = self.aside.pop(name)
+        return 0
 
     def listen(self) -> int:
         return int(self.listener.getsockname()[1])

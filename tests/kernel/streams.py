@@ -25,6 +25,7 @@ class Play(NamedTuple):
     steps: tuple[Step, ...]
     piece: int  # bytes of each iovec, or message; 0: no iovecs
     messages: bool = False
+    born: bool = True  # else connected before the trace began
 
 
 def cut(step: Step, parts: int) -> list[Step]:
@@ -34,8 +35,8 @@ def cut(step: Step, parts: int) -> list[Step]:
 
 
 def _playable(case: Case) -> bool:
-    """Picked up in mid-stream is another matter; and no test can wait for a time-out of the kernel's."""
-    return case.born and not any(step.number == ETIMEDOUT for step in case.steps)
+    """No test can wait for a time-out of the kernel's."""
+    return not any(step.number == ETIMEDOUT for step in case.steps)
 
 
 def _of_cases() -> Iterator[Play]:
@@ -44,7 +45,7 @@ def _of_cases() -> Iterator[Play]:
             for name, (parts, piece, messages) in SHAPES.items():
                 if case.split or name == "whole":
                     steps = tuple(part for step in case.steps for part in cut(step, parts))
-                    yield Play(f"{case.name}-{side}-{name}", side, steps, piece, messages)
+                    yield Play(f"{case.name}-{side}-{name}", side, steps, piece, messages, case.born)
 
 
 def _decoded(data: bytes) -> list[Step] | None:

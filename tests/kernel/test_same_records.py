@@ -23,7 +23,7 @@ from ringspan.probe.settings import ProbeSettings
 from ringspan.probe.start import Start
 from ringspan.ring import Ring
 from unit import cases
-from unit.harness import CLIENT, CLOSE, EGRESS, INGRESS, PEER_FIN, SERVER, SHUTDOWN, Connection
+from unit.harness import CLIENT, CLOSE, EGRESS, INGRESS, PEER_FIN, SERVER, SHUTDOWN, UNKNOWN, Connection
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -95,10 +95,25 @@ class Stage:
         self.traced = traced
         self.listener = socket.create_server(("", 0))
         self.port = traced.do("listen")
+        self.aside: dict[str, socket.socket] = {}
+
+    def connect_early(self, play: Play, address: str) -> None:
+        """Have a connection that is older than the trace, on which nothing is left to be answered."""
+        peer = self._connect(play.side, address)
+        self.traced.do("send", "x", 0, False, False)
+        peer.recv(1)
+        peer.send(b"y")
+        self.traced.do("receive", 1, 0, False, False)
+        self.traced.do("put_aside", play.name)
+        self.aside[play.name] = peer
 
     def play(self, play: Play, address: str) -> None:
         """Play it with this side at an address of its own, by which its records can be told."""
-        peer = self._connect(play.side, address)
+        if play.born:
+            peer = self._connect(play.side, address)
+        else:
+            peer = self.aside.pop(play.name)
+            self.traced.do("take_back", play.name)
         peer.settimeout(SETTLE_S)
         for step in play.steps:
             self._take(play, peer, step)
@@ -153,7 +168,8 @@ class Played:
 
 
 def in_user_space(play: Play) -> Connection:
-    connection = Connection(SERVER if play.side == cases.SERVER_SIDE else CLIENT)
+    role = SERVER if play.side == cases.SERVER_SIDE else CLIENT
+    connection = Connection(role if play.born else UNKNOWN, born=play.born)
     for step in play.steps:
         if step.what in ("request", "response"):
             direction = INGRESS if (step.what == "request") == (play.side == cases.SERVER_SIDE) else EGRESS
@@ -189,8 +205,11 @@ def played() -> Played:
     out = Played()
     traced = Traced()
     all_plays = plays()
+    stage = Stage(traced)
+    for number, play in enumerate(all_plays):
+        if not play.born:
+            stage.connect_early(play, address_of(number))
     with probe_of(traced) as (probe, ring):
-        stage = Stage(traced)
         for number, play in enumerate(all_plays):
             stage.play(play, address_of(number))
         records = _settled(probe, ring)

@@ -995,6 +995,7 @@ MID_STREAM = tuple(
         ("in a request's body of words, by two calls", (rq(b"of a body"), rq(b"and more"), rs(HI))),
         ("in a request's head", (rq(b"Accept: */*\r\nHost: x\r\n\r\n"), rs(HI))),
         ("in a response's body of words", (rs(b"of a body"),)),
+        ("at the end of a line of a response", (rs(b"\r\n"),)),
         ("before a response", (rs(HI),)),
         ("in a response's head", (rs(b"Server: x\r\n\r\nhi"),)),
     )
