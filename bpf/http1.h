@@ -280,6 +280,11 @@ static __always_inline bool method_is(const struct record *r, const char *name, 
 	return true;
 }
 
+static __always_inline bool has_no_body(const struct exchange *x, u16 status)
+{
+	return status == 204 || status == 304 || (x && method_is(&x->record, "HEAD", 4));
+}
+
 /* Hash method and path, without the query: what user space groups endpoints by. */
 static __always_inline u64 hash_endpoint(const struct record *r)
 {

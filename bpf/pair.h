@@ -275,11 +275,6 @@ static __always_inline u32 end_request_head(struct connection *c, struct directi
 	return THEN_GO_ON;
 }
 
-static __always_inline bool has_no_body(const struct exchange *x, u16 status)
-{
-	return status == 204 || status == 304 || (x && method_is(&x->record, "HEAD", 4));
-}
-
 /* What follows a CONNECT that was refused is a request, if nothing has followed yet. */
 static __always_inline u32 refuse_tunnel(struct connection *c)
 {

@@ -49,7 +49,7 @@ def _of_cases() -> Iterator[Play]:
 
 
 def _decoded(data: bytes) -> list[Step] | None:
-    """An input of the fuzzer (tests/fuzz/c/hostile.h), if it has calls and parts of the valid exchange alone."""
+    """An input of the fuzzer (tests/fuzz/c/operations.h), if it has calls and parts of the valid exchange alone."""
     steps, what, text, at = [], "request", b"", 2
     while at < len(data):
         if data[at] != MARK or at + 1 == len(data):

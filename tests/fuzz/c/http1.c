@@ -12,6 +12,7 @@
 #include "check.h"
 #include "valid.h"
 #include "hostile.h"
+#include "operations.h"
 #include "mutate.h"
 
 int LLVMFuzzerInitialize(int *argc, char ***argv)
