@@ -39,12 +39,25 @@ static __always_inline void send_exchange(struct exchange *x, u64 now, u8 failur
 		count(COUNTER_RECORDED);
 }
 
+/* What began to move before its request did is no answer to it. */
+static __always_inline bool precedes(const struct direction *out, const struct exchange *x)
+{
+	return x && out->first_ns < x->record.start_ktime_ns;
+}
+
+static __always_inline bool precedes_oldest(struct connection *c, const struct direction *out)
+{
+	struct exchange_key key = {.connection = c->head.identity, .index = c->next_response};
+
+	return precedes(out, exchange_get(&key));
+}
+
 /* Of the oldest exchange's response, the status line at least has come, but not yet its whole head.
  */
-static __always_inline bool has_status_line(const struct connection *c, const struct direction *out)
+static __always_inline bool has_status_line(struct connection *c, const struct direction *out)
 {
 	return !c->response_begun && out->first_ns && out->phase == PHASE_HEAD &&
-	       out->status >= 200 && !out->unpaired;
+	       out->status >= 200 && !precedes_oldest(c, out);
 }
 
 /* Close the oldest outstanding exchange, well or not. */
@@ -69,20 +82,6 @@ static __always_inline void finish_oldest(struct connection *c, u64 now, u8 fail
 		exchange_drop(&key);
 	}
 	out->first_ns = 0;
-	c->next_response++;
-	c->response_begun = 0;
-}
-
-static __always_inline void lose_oldest(struct connection *c)
-{
-	struct exchange_key key = {.connection = c->head.identity, .index = c->next_response};
-	struct exchange *x = exchange_get(&key);
-
-	if (x) {
-		if (x->confirmed == CONFIRMED)
-			count(COUNTER_LOST_DESYNC);
-		exchange_drop(&key);
-	}
 	c->next_response++;
 	c->response_begun = 0;
 }
@@ -137,8 +136,6 @@ static __always_inline struct exchange *begin_request(struct work *w, struct con
 	c->lost_reason = COUNTER_LOST_PIPELINE_FULL;
 	if (outstanding(c))
 		c->pipelined = 1;
-	else if (responses(c)->first_ns) /* what began before its request is no answer to it */
-		responses(c)->unpaired = 1;
 	if (outstanding(c) < OUTSTANDING_MAX) {
 		x = exchange_new(&key);
 		c->lost_reason = COUNTER_LOST_TABLE_FULL;
@@ -330,11 +327,11 @@ static __always_inline u32 answer(struct connection *c, struct direction *d, str
 static __always_inline u32 end_response_head(struct connection *c, struct direction *d)
 {
 	struct exchange_key key = {.connection = c->head.identity, .index = c->next_response};
-	struct exchange *x;
+	struct exchange *x = outstanding(c) ? exchange_get(&key) : 0;
 
-	if (!outstanding(c))
-		d->unpaired = 1;
-	x = d->unpaired ? 0 : exchange_get(&key);
+	d->unpaired = !outstanding(c) || precedes(d, x);
+	if (d->unpaired)
+		x = 0;
 	if (d->status < 200 && d->status != 101) {
 		begin_message(d, STATE_RESPONSE_START);
 		return THEN_GO_ON;

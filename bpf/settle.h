@@ -27,6 +27,20 @@ static __always_inline bool ends_here(struct connection *c, u32 how)
 	return c->role == ROLE_SERVER ? how == SETTLE_CLOSED : c->peer_gone;
 }
 
+static __always_inline void lose_oldest(struct connection *c)
+{
+	struct exchange_key key = {.connection = c->head.identity, .index = c->next_response};
+	struct exchange *x = exchange_get(&key);
+
+	if (x) {
+		if (x->confirmed == CONFIRMED)
+			count(COUNTER_LOST_DESYNC);
+		exchange_drop(&key);
+	}
+	c->next_response++;
+	c->response_begun = 0;
+}
+
 /* What is outstanding can no longer be followed: give it up, and wait for a message that can. */
 static __always_inline void settle_desync(struct connection *c, u64 now)
 {

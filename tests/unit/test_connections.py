@@ -151,6 +151,20 @@ def test_a_reader_follows_what_a_writer_is_still_sending() -> None:
         assert int(connection.records()[0]["tcp_seq"]) == 0
 
 
+def test_what_a_call_sends_that_began_before_the_request_is_no_answer_to_it() -> None:
+    connection = Connection(born=False)
+    connection.call(INGRESS, get(b"/1"))
+    connection.call(EGRESS, HI)
+    written = connection.given(EGRESS, OK + HI)
+    written.bytes = len(OK)
+    connection.call_helped(written, connection.given(INGRESS, get(b"/2")))
+    written.bytes, written.skip = len(OK + HI), len(OK)
+    connection.call_given(written)
+    connection.call(EGRESS, response(b"202 OK", b"", b"Content-Length: 0"))
+    assert [(text(r, "target"), int(r["status"])) for r in connection.records()] == [(b"/1", 200), (b"/2", 202)]
+    assert connection.counters() == {"seen": 2, "recorded": 2, "unpaired_responses": 2}
+
+
 def test_after_lost_sync_the_rest_of_an_answer_is_not_taken_for_that_of_a_later_request() -> None:
     connection = Connection(SERVER)
     connection.call(INGRESS, get(b"/1"))
