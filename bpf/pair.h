@@ -168,6 +168,7 @@ static __always_inline void withdraw_request(struct connection *c, struct direct
 
 	if (!d->first_ns || d->counted)
 		return;
+	d->first_ns = 0; /* once */
 	if (c->next_response < c->next_request) {
 		exchange_drop(&key);
 		c->next_request--;

@@ -151,6 +151,16 @@ def test_a_reader_follows_what_a_writer_is_still_sending() -> None:
         assert int(connection.records()[0]["tcp_seq"]) == 0
 
 
+def test_a_request_is_taken_back_once() -> None:
+    """HTTP/2 after a request, in a send that the reader of what comes back follows first."""
+    connection = Connection(born=False)
+    connection.call_helped(
+        connection.given(EGRESS, GET + b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), connection.given(INGRESS, b"x")
+    )
+    assert connection.counters() == {"seen": 1, "lost_desync": 1, "unseen_http2": 1}
+    assert connection.in_flight == 0
+
+
 def test_what_a_call_sends_that_began_before_the_request_is_no_answer_to_it() -> None:
     connection = Connection(born=False)
     connection.call(INGRESS, get(b"/1"))
