@@ -147,6 +147,25 @@ static __always_inline struct connection *connection_noted(const struct stream *
 	return connections.lookup(&key);
 }
 
+/* How many bytes a receive has moved. */
+static __always_inline u64 bytes_received(const struct work *w, u64 number)
+{
+	struct mmsghdr_user message = {};
+	u64 sum = 0;
+	int i;
+
+	if (number != SYS_RECVMMSG)
+		return w->moved;
+#pragma nounroll
+	for (i = 0; i < PIECES_MAX; i++) {
+		if (i >= w->moved)
+			break;
+		read_user(&message, sizeof(message), w->call.arguments[1] + i * sizeof(message));
+		sum += message.bytes;
+	}
+	return sum;
+}
+
 static __always_inline bool exit_receive(u64 number, const u64 *arguments, u32 fd, s64 result,
 					 u64 now)
 {
@@ -170,13 +189,15 @@ static __always_inline bool exit_receive(u64 number, const u64 *arguments, u32 f
 		return false;
 	w->call.number = number;
 	w->call.family = c->head.family;
+	w->call.unplaced = number == SYS_RECVMMSG && result > PIECES_MAX;
 	__builtin_memcpy(w->call.arguments, arguments, sizeof(w->call.arguments));
 	w->moved = result > 0 ? result : 0;
 	w->ended = !result;
 	w->error = result < 0 ? fatal_error(result) : 0;
 	if (c->head.family != AF_UNIX_) {
-		if (c->role != ROLE_CLIENT)
-			w->call.sequence = sequence_read(s.sk) - result;
+		/* A client's are not asked for; but a guess at the role may be taken back. */
+		if (c->role != ROLE_CLIENT || c->role_known != ROLE_CERTAIN)
+			w->call.sequence = sequence_read(s.sk) - bytes_received(w, number);
 		w->opaque = (flags & MSG_TRUNC_) != 0; /* consumed, and shown to no one */
 	}
 	return true;

@@ -308,7 +308,7 @@ static __always_inline void connection_forget(struct connection *c, u64 key, u64
 	}
 	c->reset = c->head.family != AF_UNIX_ && !c->closed_ns;
 	if (!c->off && outstanding(c))
-		settle(c, settlement_of(c, SETTLE_CLOSED), c->closed_ns ? c->closed_ns : now);
+		settle(c, settlement_of(c, SETTLE_CLOSED), end_time(c, now));
 	let_go(c, key);
 }
 

@@ -73,7 +73,7 @@ struct direction {
 	u8 has_length;
 	u8 bad_length;
 	u8 counted;  /* its request line is a valid one, counted as seen */
-	u8 unpaired; /* a response to no request we know */
+	u8 unpaired; /* a response to no request we know: to none, or begun before it */
 	u16 status;
 	u64 length;	  /* the Content-Length, or the chunk size, that is being read */
 	u64 known_length; /* the Content-Length of an earlier line or list member */
@@ -160,7 +160,8 @@ struct call {
 	u64 helped; /* bytes that a reader has already followed for this writer */
 	u32 sequence;
 	u16 family;
-	u16 connecting;
+	u8 connecting;
+	u8 unplaced; /* where its bytes stand in TCP's sequence is not known */
 };
 
 struct work {

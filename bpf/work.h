@@ -142,7 +142,7 @@ static __always_inline void lay_out_received(struct work *w, struct connection *
 		return;
 	s = next_span(w, INGRESS, w->now_ns, w->now_ns);
 	s->left = w->moved;
-	s->has_sequence = w->call.family != AF_UNIX_;
+	s->has_sequence = w->call.family != AF_UNIX_ && !w->call.unplaced;
 	s->sequence = w->call.sequence;
 	locate(s, w->call.number, w->call.arguments);
 	s->opaque |= w->opaque;

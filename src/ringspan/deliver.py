@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.2, 10.0
 RESOURCES_MAX = 4096
+JITTER = random.SystemRandom()  # not the interpreter's own, whose state others may count on
 BATCH_BYTES = 2 << 20  # receivers of gRPC take 4 MB in a message
 
 
@@ -138,7 +139,7 @@ class Delivery:
         wait = FIRST_WAIT_S
         while True:
             answer = self._send(body)
-            pause = max(answer.wait_s or 0.0, wait * random.uniform(0.5, 1.0))  # noqa: S311
+            pause = max(answer.wait_s or 0.0, wait * JITTER.uniform(0.5, 1.0))
             over = self._ending.is_set() or time.monotonic() + pause > last
             if answer.taken or not answer.again or over:
                 break
