@@ -30,7 +30,8 @@ ALLOWED = {
     "getuid sysinfo uname wait4 waitid",
 }
 FAMILIES = (socket.AF_UNIX, socket.AF_INET, socket.AF_INET6, socket.AF_NETLINK)
-MAP_COMMANDS = (1, 2, 3, 4)  # BPF_MAP_{LOOKUP,UPDATE,DELETE}_ELEM and _GET_NEXT_KEY: enum bpf_cmd in linux/bpf.h
+# BPF_MAP_{LOOKUP,UPDATE,DELETE}_ELEM, _GET_NEXT_KEY and _LOOKUP_BATCH: enum bpf_cmd in linux/bpf.h
+MAP_COMMANDS = (1, 2, 3, 4, 24)
 CLONE_THREAD = 0x10000
 # Descriptors' flags and the terminal's modes and size; not TIOCSTI nor TIOCLINUX, which type into a terminal.
 IOCTLS = (termios.FIOCLEX, termios.FIONCLEX, termios.FIONBIO, termios.FIONREAD, termios.TCGETS, termios.TCSETS,

@@ -57,7 +57,7 @@ class Table:
 
     def entries(self) -> int:
         """Count them, while they change."""
-        return len(maps.keys(self.fd, self.key_bytes))
+        return sum(len(keys) for keys, _ in maps.entries(self.fd, self.key_bytes, self.value_bytes))
 
 
 def described(fd: int, info: ct.Structure) -> None:

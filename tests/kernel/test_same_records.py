@@ -35,7 +35,17 @@ SETTLE_S = 10.0
 LEFT_OUT = {
     "clock": ["start_ktime_ns", "first_byte_ktime_ns", "end_ktime_ns", "connect_ns"],
     "drawn at random": ["trace_id_high", "trace_id_low", "span_id"],
-    "who was traced": ["comm", "tgid", "tid", "process_start_ns", "parent_tgid", "parent_start_ns", "netns", "judged"],
+    "who was traced": [
+        "comm",
+        "tgid",
+        "tid",
+        "process_start_ns",
+        "parent_tgid",
+        "parent_start_ns",
+        "netns",
+        "judged",
+        "executed",
+    ],
     "which socket": ["socket_inode", "local_port", "remote_port", "local_address", "remote_address"],
     "from TCP's initial number on: its differences are compared": ["tcp_seq"],
 }

@@ -1,6 +1,6 @@
 """The short-lived process that holds BCC and LLVM: compiles, loads, attaches, hands the descriptors over, and goes.
 
-Run as `python -m ringspan.probe.child SOCKET_FD`; the settings come by the socket, as JSON. Its last
+Run as `python -m ringspan.probe.child SOCKET_FD PARENT_PID`; the settings come by the socket, as JSON. Its last
 message there is JSON, with the descriptors of maps, links and programs beside it; on failure, reason and remedy.
 """
 
@@ -102,7 +102,7 @@ def without_kernel_symbols() -> Iterator[None]:
 def compile_program(bcc: Any, settings: ProbeSettings) -> Any:
     """Compile against the running kernel's own types; raises CannotTrace with the compiler's words."""
     types = btf.read_types()
-    with tree.private_folder(settings.own_tgid) as folder:
+    with tree.private_folder(os.getppid()) as folder:
         btf.write_tree(folder, types.text)
         os.environ["BCC_KERNEL_SOURCE"] = str(folder)
         flags = [*settings.flags(os.sysconf("SC_PAGESIZE")), *types.flags, "-Wno-everything"]
@@ -219,7 +219,7 @@ def main() -> None:
     channel = socket.socket(fileno=int(sys.argv[1]))
     try:
         settings = ProbeSettings.from_json(receive_settings(channel))
-        if os.getppid() == settings.own_tgid:
+        if os.getppid() == int(sys.argv[2]):
             tree.remove_stale()
             hand_over(channel, settings)
     except RingspanError as error:

@@ -33,7 +33,7 @@ class Start:
 
     def __init__(self, settings: ProbeSettings) -> None:
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        command = [sys.executable, "-P", "-m", "ringspan.probe.child", str(theirs.fileno())]
+        command = [sys.executable, "-P", "-m", "ringspan.probe.child", str(theirs.fileno()), str(os.getpid())]
         self._said = tempfile.TemporaryFile()  # noqa: SIM115
         environment = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}  # secrets
         environment["PYTHONPATH"] = os.pathsep.join(filter(os.path.isabs, sys.path))
