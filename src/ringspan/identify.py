@@ -15,7 +15,7 @@ import numpy as np
 from ringspan import command_line
 from ringspan.cgroups import Cgroups
 from ringspan.model import Identity
-from ringspan.process import has_begun_at
+from ringspan.process import TICK_NS, has_begun_at
 
 UNIT = re.compile(r"/([^/]+)\.service(?:/|$)", re.MULTILINE)
 NOT_A_SERVICE = re.compile(r"user@\d+|session-|init\.scope")
@@ -111,6 +111,7 @@ class Identifier:
         self._cgroups = Cgroups()
         self._known: OrderedDict[int, Known] = OrderedDict()
         self._born: OrderedDict[tuple[int, int], Birth] = OrderedDict()
+        self._newest: dict[int, int] = {}  # when the latest process of a number began, of those in _born
         self._forgotten = 0
 
     @property
@@ -129,8 +130,11 @@ class Identifier:
             filename = birth["filename"].partition(b"\0")[0].decode(errors="replace")
             self._born[key] = Birth(arguments, telling, filename, int(birth["cgroup"]))
             self._born.move_to_end(key)
+            self._newest[key[0]] = key[1]
         while len(self._born) > CACHE_MAX:
-            self._born.popitem(last=False)
+            (tgid, start_ns), _ = self._born.popitem(last=False)
+            if self._newest.get(tgid) == start_ns:
+                del self._newest[tgid]
             self._forgotten += 1
 
     def __call__(self, row: Any) -> Identity:
@@ -155,11 +159,18 @@ class Identifier:
     def _look(self, row: Any, known: Known | None, now: float) -> Known:
         """Look in /proc, again only if exec has made another of the process; raises OSError if it is gone."""
         root = self._proc / str(row.tgid)
-        if row.process_start_ns and not has_begun_at(root, row.process_start_ns):
+        if row.process_start_ns and (self._may_be_another(row) or not has_begun_at(root, row.process_start_ns)):
             raise ProcessLookupError(row.tgid)  # another has its pid by now
         arguments = (root / "cmdline").read_bytes()
         identity = known.identity if known and known.arguments == arguments else self._read(row, root)
         return Known(row.process_start_ns, arguments, now, identity)
+
+    def _may_be_another(self, row: Any) -> bool:
+        """Whether /proc may show another process of the same number: it tells apart by ticks of the clock alone."""
+        if self._newest.get(row.tgid, 0) > row.process_start_ns:
+            return True
+        is_young = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - row.process_start_ns < 2 * TICK_NS
+        return is_young and (row.tgid, row.process_start_ns) in self._born
 
     def _read(self, row: Any, root: Path) -> Identity:
         """Name a process that lives; where /proc does not show all of it, exec may have left more."""

@@ -139,11 +139,22 @@ def test_a_reused_pid_is_another_process(tmp_path: Path) -> None:
     assert identify(row(process_start_ns=START_NS)).service_name == "app"
 
 
+def test_a_pid_that_went_to_another_within_a_tick_of_the_clock(tmp_path: Path) -> None:
+    """/proc tells starts apart by ticks of 10 ms: of two in one tick it shows the later."""
+    process(tmp_path, "later")
+    identify = Identifier(tmp_path)
+    for name, start_ns in ((b"earlier", START_NS + 1000), (b"later", START_NS + 2000)):
+        identify.born(birth(name + b"\0", b"OTEL_SERVICE_NAME=" + name + b"\0", start_ns=start_ns))
+    assert identify(row(process_start_ns=START_NS + 1000)).service_name == "earlier"
+    assert identify(row(process_start_ns=START_NS + 2000)).service_name == "app"
+
+
 def test_what_is_known_of_births_is_bounded(tmp_path: Path) -> None:
     identify = Identifier(tmp_path)
     for i in range(CACHE_MAX + 10):
         identify.born(birth(b"app\0", start_ns=i))
     assert len(identify._born) == CACHE_MAX
+    assert len(identify._newest) == 1
 
 
 def test_a_path_that_is_not_text_is_escaped(tmp_path: Path) -> None:
