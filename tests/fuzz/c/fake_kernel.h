@@ -25,6 +25,7 @@ typedef int64_t s64;
 #define EXCHANGES_MAX 512
 #define CALLS_MAX 8
 #define ATTEMPTS_MAX 8
+#define EXECUTABLES_MAX 1
 #define TAIL_CALLS_MAX 33
 #define FILTER_PIDS 1
 #define RECORDS_MAX 1024
@@ -41,6 +42,8 @@ struct pt_regs {
 struct inode {
 	u64 i_ino;
 	struct super_block *i_sb;
+	s64 i_ctime_sec;
+	u32 i_ctime_nsec;
 };
 
 struct super_block {
@@ -87,7 +90,7 @@ struct task_struct {
 	struct files_struct *files;
 	struct mm_struct *mm;
 	struct task_struct *group_leader, *real_parent;
-	u64 start_boottime, nvcsw;
+	u64 start_boottime, nvcsw, parent_exec_id, self_exec_id;
 	u32 tgid;
 };
 
