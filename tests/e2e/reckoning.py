@@ -15,7 +15,7 @@ from peers.access_log import LoggedRequest
 
 TAG = re.compile(r"[?&]t=([-\w]+)$")
 PART = re.compile(r"([a-z][a-zA-Z0-9 ()/:-]*?) (\d+)(?: \+ |$| \(off)")
-FULL = "connections not followed (table full)"
+FULL = "times a connection was not followed (table full)"
 
 
 class Seen(NamedTuple):
