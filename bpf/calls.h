@@ -43,8 +43,17 @@ static __always_inline void enter_receive(u64 registers, u64 number)
 	if (flags & O_NONBLOCK_ || !stream_of_file(file, &s))
 		return;
 	sk = (u64)s.sk;
-	if (connections.lookup(&sk))
-		readers.update(&thread, &sk);
+	if (connections.lookup(&sk) && readers.update(&thread, &sk))
+		count(COUNTER_READERS_TABLE_FULL);
+}
+
+/* What is kept of a thread's calls lives no longer than the thread. */
+static __always_inline void forget_thread(void)
+{
+	u64 thread = bpf_get_current_pid_tgid();
+
+	calls.delete(&thread);
+	readers.delete(&thread);
 }
 
 /* The socket that a call has read: the noted one, else what its descriptor now stands for. */
@@ -110,6 +119,7 @@ static __always_inline bool exit_receive(u64 number, const u64 *arguments, u32 f
 	if (!c || c->off)
 		return false;
 	call.sk = (u64)s.sk;
+	call.unplaced = number == SYS_RECVMMSG && result > PIECES_MAX;
 	__builtin_memcpy(call.arguments, arguments, sizeof(call.arguments));
 	return end_receive(&call, c, result, now);
 }
@@ -188,7 +198,7 @@ static __always_inline void enter_io_uring(u64 request, u32 fd)
 	if (!c || c->off || !admitted(c))
 		return;
 	count(COUNTER_UNSEEN_IO_URING);
-	if (!lock(c))
+	if (!lock_if(c, (u64)s.sk))
 		return;
 	if (outstanding(c))
 		settle(c, SETTLE_DESYNC, bpf_ktime_get_ns());

@@ -140,8 +140,7 @@ static __always_inline void read_own(struct sock *sk, struct endpoints *e)
 
 	summarise(sk, &summary);
 	read_addresses(sk, summary.family, e->local_address, e->remote_address);
-	READ(e->local_port, ((struct inet_sock *)sk)->inet_sport); /* outlives skc_num */
-	e->local_port = host16(e->local_port);
+	e->local_port = summary.local_port;
 	e->remote_port = summary.remote_port;
 	e->netns = network_namespace(sk);
 	unmap_endpoints(e);
@@ -153,7 +152,8 @@ static __always_inline void remember_own(struct sock *sk)
 	u64 key = (u64)sk;
 
 	read_own(sk, &e);
-	own_endpoints.update(&e, &key);
+	if (own_endpoints.update(&e, &key))
+		count(COUNTER_OWN_TABLE_FULL);
 }
 
 static __always_inline void connect_succeeded(struct sock *sk, const struct attempt *a, u64 now)
@@ -238,6 +238,7 @@ static __always_inline bool destroyed(struct sock *sk, u64 now)
 	struct connection *c = connections.lookup(&key);
 
 	attempts.delete(&key);
+	evicted.delete(&key);
 	if (c)
 		connection_forget(c, key, now);
 	return c != 0;

@@ -43,12 +43,25 @@ static __always_inline void unlock(struct connection *c)
 #endif
 }
 
-/* Lock; failing that, what this call moved is lost, and with it the place in the stream. */
-static __always_inline bool lock_or_break(struct connection *c)
+/* Lock the connection of this key; false if it was evicted since it was looked up: its memory may
+ * be another's by now. */
+static __always_inline bool lock_if(struct connection *c, u64 key)
 {
-	if (lock(c))
+	if (!lock(c))
+		return false;
+	if (c->key == key)
 		return true;
-	c->broken = COUNTER_DESYNC_OVERLAP;
+	unlock(c);
+	return false;
+}
+
+/* Lock; failing that, what this call moved is lost, and with it the place in the stream. */
+static __always_inline bool lock_or_break(struct connection *c, u64 key)
+{
+	if (lock_if(c, key))
+		return true;
+	if (c->key == key)
+		c->broken = COUNTER_DESYNC_OVERLAP;
 	return false;
 }
 
@@ -124,6 +137,23 @@ static __always_inline void note_unserved(struct sock *from, struct connection *
 		wait_for_peer(c, INGRESS);
 }
 
+/* Picked up again after an eviction: what was unanswered then may be answered yet, so no request is
+ * taken up before the peer has moved and all was quiet. */
+static __always_inline void resume_evicted(struct connection *c, u64 key)
+{
+	u64 any = 0, *one = evicted.lookup(&key), *unnoted = evicted.lookup(&any);
+	bool noted = one && *one >> 1 == c->head.inode;
+
+	if (noted)
+		c->off = *one & 1;
+	if (noted || (unnoted && *unnoted)) {
+		c->desync_ns = bpf_ktime_get_ns();
+		c->pipelined = 1;
+	}
+	if (one)
+		evicted.delete(&key);
+}
+
 /* With --port, a connection in mid-stream tells by its ports which side this is. */
 static __always_inline u8 role_by_port(const struct socket_summary *summary, u8 role)
 {
@@ -134,6 +164,26 @@ static __always_inline u8 role_by_port(const struct socket_summary *summary, u8 
 		return local ? ROLE_SERVER : ROLE_CLIENT;
 #endif
 	return role;
+}
+
+/* Why a socket is closed, if an error has closed it. */
+static __always_inline u16 socket_error(struct sock *sk)
+{
+	s32 error = 0;
+
+	READ(error, sk->sk_err);
+	return error == EPIPE_ ? ECONNRESET_ : error;
+}
+
+/* The peer may have left before the connection is first seen: before it was accepted, say. */
+static __always_inline void note_departure(struct connection *c, struct sock *sk, u8 state)
+{
+	u8 shut = 0;
+
+	READ(shut, sk->sk_shutdown);
+	c->peer_gone = shut & 1;
+	if (state == TCP_CLOSE_ && c->head.family != AF_UNIX_)
+		c->error = socket_error(sk);
 }
 
 static __always_inline struct connection *connection_open(const struct stream *s, u8 role, u8 born)
@@ -159,7 +209,9 @@ static __always_inline struct connection *connection_open(const struct stream *s
 	c = connections.lookup(&key);
 	if (!c)
 		return 0;
+	c->key = key;
 	c->head.identity = random64();
+	c->head.moved_ns = bpf_ktime_get_ns();
 	c->head.inode = inode_of(s);
 	c->head.family = summary.family;
 	c->local_port = summary.local_port;
@@ -168,6 +220,7 @@ static __always_inline struct connection *connection_open(const struct stream *s
 	c->role = role;
 	c->role_known = role != ROLE_UNKNOWN ? ROLE_CERTAIN : ROLE_GUESSED;
 	c->born = born;
+	note_departure(c, s->sk, summary.state);
 	if (c->head.family == AF_UNIX_) {
 		read_unix_path(s->sk, c->unix_path);
 		c->unix_pair = unix_pair(s->sk);
@@ -183,6 +236,8 @@ static __always_inline struct connection *connection_open(const struct stream *s
 		c->directions[INGRESS].phase = PHASE_HEAD;
 		c->directions[EGRESS].phase = PHASE_HEAD;
 	}
+	if (!born)
+		resume_evicted(c, key);
 	if (c->head.family != AF_UNIX_ && is_own_peer(c))
 		c->off = 1;
 	return c;
@@ -220,11 +275,11 @@ static __always_inline u32 settlement_of(struct connection *c, u32 how)
 }
 
 /* This side closes, for writing at least. */
-static __always_inline void close_egress(struct connection *c, bool wholly, u64 now)
+static __always_inline void close_egress(struct connection *c, u64 key, bool wholly, u64 now)
 {
 	if (!c->closed_ns)
 		c->closed_ns = now;
-	if (c->off || !outstanding(c) || !lock(c))
+	if (c->off || !outstanding(c) || !lock_if(c, key))
 		return;
 	if (wholly || c->broken)
 		settle(c, settlement_of(c, SETTLE_CLOSED), now);
@@ -242,12 +297,28 @@ static __always_inline void note_shutdown(struct connection *c, struct sock *sk)
 		c->peer_gone = 1;
 }
 
+/* Delete a locked connection. Its memory may be another's at once: whoever waits for the lock
+ * finds by the key that he has come too late. */
+static __always_inline void let_go(struct connection *c, u64 key)
+{
+	c->key = 0;
+	unlock(c);
+	connections.delete(&key);
+}
+
 static __always_inline void connection_forget(struct connection *c, u64 key, u64 now)
 {
+	bool locked = lock(c); /* its socket is gone: only an eviction may be at work on it */
+
+	if (c->key != key) {
+		if (locked)
+			unlock(c);
+		return;
+	}
 	c->reset = c->head.family != AF_UNIX_ && !c->closed_ns;
 	if (!c->off && outstanding(c))
-		settle(c, settlement_of(c, SETTLE_CLOSED), c->closed_ns ? c->closed_ns : now);
-	connections.delete(&key);
+		settle(c, settlement_of(c, SETTLE_CLOSED), end_time(c, now));
+	let_go(c, key);
 }
 
 /* TCP state changes, in process or interrupt context (no user memory here). */
@@ -255,7 +326,7 @@ static __always_inline void connection_state(struct sock *sk, int state, u64 now
 {
 	u64 key = (u64)sk;
 	struct connection *c = connections.lookup(&key);
-	s32 error = 0;
+	u16 error;
 	u8 shut = 0;
 
 	if (!c)
@@ -263,11 +334,11 @@ static __always_inline void connection_state(struct sock *sk, int state, u64 now
 	if (state == TCP_CLOSE_WAIT_) {
 		c->peer_gone = 1;
 	} else if (state == TCP_CLOSE_) {
-		READ(error, sk->sk_err);
+		error = socket_error(sk);
 		if (error)
-			c->error = error == EPIPE_ ? ECONNRESET_ : error;
+			c->error = error;
 	} else if (state == TCP_FIN_WAIT1_ || state == TCP_LAST_ACK_) {
 		READ(shut, sk->sk_shutdown);
-		close_egress(c, state == TCP_FIN_WAIT1_ && shut == SHUTDOWN_MASK_, now);
+		close_egress(c, key, state == TCP_FIN_WAIT1_ && shut == SHUTDOWN_MASK_, now);
 	}
 }

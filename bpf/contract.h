@@ -79,20 +79,33 @@ enum counter {
 	COUNTER_CONNECTS_TABLE_FULL = 20,
 	COUNTER_PROCESSES_LOST_RING_FULL = 21,
 	COUNTER_DESYNC_NO_PLACE = 22,
-	COUNTER_MISSED_RETURNS = 23,
-	COUNTER_UNSEEN_IO_URING = 24,
-	COUNTERS = 25,
+	COUNTER_LOST_EVICTED = 23,
+	COUNTER_CONNECTIONS_EVICTED = 24,
+	COUNTER_READERS_TABLE_FULL = 25,
+	COUNTER_OWN_TABLE_FULL = 26,
+	COUNTER_MISSED_RETURNS = 27,
+	COUNTER_UNSEEN_IO_URING = 28,
+	COUNTERS = 29,
 };
 
 /* How the state of a connection begins: what user space needs to find the ones whose socket is
- * gone. */
+ * gone, and the ones that are to make room for others. */
 struct connection_head {
 	u64 lock;
 	u64 identity; /* keys its exchanges: a socket's memory may have been another's */
+	u64 moved_ns; /* when a call last moved bytes, or when it was opened */
 	u64 inode;
 	u32 netns;
 	u16 family;
 	u16 _pad;
+};
+
+/* What user space asks on_evict for; it is refused if bytes have moved since it was decided. */
+struct eviction {
+	u64 connection; /* the key */
+	u64 identity;
+	u64 moved_ns;
+	u64 whole; /* forget the connection, not its exchanges alone */
 };
 
 /* One exchange (or one failed connect). Times are CLOCK_MONOTONIC nanoseconds, 0 where there is
@@ -141,8 +154,10 @@ struct record {
 	u8 failure;
 	u8 family;
 	u8 http_minor;
-	u8 judged; /* --exe: this executable was known to be asked for */
-	u8 _pad[2];
+	u8 judged;   /* --exe: this executable was known to be asked for */
+	u8 executed; /* its process has executed a program, and is not its parent's like by a fork
+		      */
+	u8 _pad;
 	char local_address[16];
 	char remote_address[16];
 };

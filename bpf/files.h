@@ -65,7 +65,7 @@ static __always_inline bool enter_close(u64 registers, int kind)
 	note_shutdown(c, s.sk);
 	if (kind == CALL_SHUTDOWN) {
 		if (arguments[1] != SHUT_RD_)
-			close_egress(c, false, now);
+			close_egress(c, (u64)s.sk, false, now);
 		return false;
 	}
 	return is_last_reference(file) && forget_next((u64)s.sk, now);
@@ -85,6 +85,7 @@ static __always_inline bool enter_close_range(u64 registers)
 
 static __always_inline bool exit_process(void)
 {
+	forget_thread();
 	return has_own_files() && closing_of(0, 1ULL << 32, bpf_ktime_get_ns());
 }
 

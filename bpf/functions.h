@@ -246,5 +246,5 @@ static __always_inline void shut_unix(u64 socket, int how)
 		return;
 	note_shutdown(c, (struct sock *)key);
 	if (how != SHUT_RD_)
-		close_egress(c, false, bpf_ktime_get_ns());
+		close_egress(c, key, false, bpf_ktime_get_ns());
 }

@@ -119,26 +119,37 @@ static __always_inline bool marked(struct work *w, u32 first, u32 rest, u32 *fro
 }
 
 /* A value's mark is past the CR of its line, which is no part of it. */
-static __always_inline u32 without_cr(const struct work *w, u32 from, u32 to)
+static __always_inline bool ends_in_cr(const struct work *w, u32 from, u32 to)
 {
-	return from < to && w->window[(to - 1) & (WINDOW_BYTES - 1)] == '\r' ? to - 1 : to;
+	return from < to && w->window[(to - 1) & (WINDOW_BYTES - 1)] == '\r';
 }
 
-/* Append a marked value to a text of the record; says in `truncated` what did not fit. */
-#define KEEP(w, record, FIRST, REST, text, CAPACITY, BIT)                                        \
-	do {                                                                                     \
-		u32 from_ = 0, to_ = 0;                                                          \
-		if (marked(w, FIRST, REST, &from_, &to_)) {                                      \
-			u64 at_ = (record)->text##_bytes;                                        \
-			to_ = without_cr(w, from_, to_);                                         \
-			if ((w)->mark[FIRST] && at_) {                                           \
-				OPAQUE(at_);                                                     \
-				if (at_ < CAPACITY)                                              \
-					(record)->text[at_++] = ',';                             \
-			}                                                                        \
-			append_text(w, (record)->text, &(record)->text##_bytes, at_, from_, to_, \
-				    CAPACITY, BIT, &(record)->truncated);                        \
-		}                                                                                \
+/* What becomes of a text when its field comes again. */
+#define ONLY_LAST 0
+#define COMBINE 1
+
+/* Append a marked value to a text of the record; says in `truncated` what did not fit. A CR that
+ * ends the window may be its line's or the value's own: it waits behind the text, not counted. */
+#define KEEP(w, record, FIRST, REST, text, CAPACITY, BIT, AGAIN)                              \
+	do {                                                                                  \
+		u32 from_ = 0, to_ = 0;                                                       \
+		if (marked(w, FIRST, REST, &from_, &to_)) {                                   \
+			u64 at_ = (record)->text##_bytes, cr_ = ends_in_cr(w, from_, to_);    \
+			if ((w)->mark[FIRST] && !AGAIN) {                                     \
+				at_ = 0;                                                      \
+				(record)->truncated &= ~(BIT);                                \
+			}                                                                     \
+			OPAQUE(at_);                                                          \
+			if ((w)->mark[FIRST] ? at_ && at_ < CAPACITY                          \
+					     : at_ < CAPACITY && (record)->text[at_] == '\r') \
+				(record)->text[at_++] = (w)->mark[FIRST] ? ',' : '\r';        \
+			append_text(w, (record)->text, &(record)->text##_bytes, at_, from_,   \
+				    to_ - cr_, CAPACITY, BIT, &(record)->truncated);          \
+			at_ = (record)->text##_bytes;                                         \
+			OPAQUE(at_);                                                          \
+			if (at_ < CAPACITY)                                                   \
+				(record)->text[at_] = cr_ ? '\r' : 0;                         \
+		}                                                                             \
 	} while (0)
 
 static __always_inline void append_text(struct work *w, char *text, u16 *bytes, u64 at, u64 from,
@@ -146,9 +157,9 @@ static __always_inline void append_text(struct work *w, char *text, u16 *bytes, 
 {
 	u64 n = to - from, room = capacity - at;
 
-	if (!n)
+	if (*truncated & bit) /* no later part may follow one that found no room */
 		return;
-	if (at >= capacity || n > room) {
+	if (at > capacity || n > room) {
 		*truncated |= bit;
 		if (at >= capacity)
 			return;
@@ -163,15 +174,15 @@ static __always_inline void append_text(struct work *w, char *text, u16 *bytes, 
 
 static __always_inline void keep_texts(struct work *w, struct record *r)
 {
-	KEEP(w, r, STATE_METHOD_FIRST, STATE_METHOD, method, METHOD_MAX, TRUNCATED_METHOD);
-	KEEP(w, r, STATE_TARGET_FIRST, STATE_TARGET, target, TARGET_MAX, TRUNCATED_TARGET);
-	KEEP(w, r, STATE_HOST_FIRST, STATE_HOST, host, HOST_MAX, TRUNCATED_HOST);
+	KEEP(w, r, STATE_METHOD_FIRST, STATE_METHOD, method, METHOD_MAX, TRUNCATED_METHOD, COMBINE);
+	KEEP(w, r, STATE_TARGET_FIRST, STATE_TARGET, target, TARGET_MAX, TRUNCATED_TARGET, COMBINE);
+	KEEP(w, r, STATE_HOST_FIRST, STATE_HOST, host, HOST_MAX, TRUNCATED_HOST, ONLY_LAST);
 	KEEP(w, r, STATE_USER_AGENT_FIRST, STATE_USER_AGENT, user_agent, USER_AGENT_MAX,
-	     TRUNCATED_USER_AGENT);
+	     TRUNCATED_USER_AGENT, ONLY_LAST);
 	KEEP(w, r, STATE_TRACEPARENT_FIRST, STATE_TRACEPARENT, traceparent, TRACEPARENT_MAX,
-	     TRUNCATED_TRACEPARENT);
+	     TRUNCATED_TRACEPARENT, COMBINE);
 	KEEP(w, r, STATE_TRACESTATE_FIRST, STATE_TRACESTATE, tracestate, TRACESTATE_MAX,
-	     TRUNCATED_TRACESTATE);
+	     TRUNCATED_TRACESTATE, COMBINE);
 	if (w->mark[STATE_TARGET_REST])
 		r->truncated |= TRUNCATED_TARGET;
 	if (w->mark[STATE_MINOR_1])
@@ -267,6 +278,11 @@ static __always_inline bool method_is(const struct record *r, const char *name, 
 		if (i < bytes && r->method[i] != name[i])
 			return false;
 	return true;
+}
+
+static __always_inline bool has_no_body(const struct exchange *x, u16 status)
+{
+	return status == 204 || status == 304 || (x && method_is(&x->record, "HEAD", 4));
 }
 
 /* Hash method and path, without the query: what user space groups endpoints by. */

@@ -90,3 +90,8 @@ static __always_inline u64 bytes_given(const struct call *call)
 {
 	return call->arguments[ARGUMENT_BYTES];
 }
+
+static __always_inline u64 bytes_received(const struct work *w, u64 number)
+{
+	return w->moved;
+}

@@ -14,14 +14,15 @@ BPF_PROG_ARRAY(programs, 16);
 BPF_HASH(connections, u64, struct connection, CONNECTIONS_MAX);
 BPF_HASH(exchanges, struct exchange_key, struct exchange, EXCHANGES_MAX);
 BPF_HASH(calls, u64, struct call, CALLS_MAX);
-BPF_HASH(readers, u64, u64, CALLS_MAX);
+BPF_HASH(evicted, u64, u64, CONNECTIONS_MAX);
+BPF_HASH(readers, u64, u64, CONNECTIONS_MAX);
 BPF_HASH(attempts, u64, struct attempt, ATTEMPTS_MAX);
 BPF_HASH(own_endpoints, struct endpoints, u64, 1024);
 BPF_ARRAY(blank_connections, struct connection, 1);
 BPF_ARRAY(blank_exchanges, struct exchange, 1);
 BPF_HASH(wanted_pids, u32, u8, 1024);
 BPF_HASH(wanted_ports, u16, u8, 1024);
-BPF_HASH(judged_executables, struct executable, u8, 65536);
+BPF_HASH(judged_executables, struct executable, u8, EXECUTABLES_MAX);
 
 enum program {
 	PROGRAM_LAY_OUT = 0,
@@ -150,6 +151,24 @@ enum verdict {
 	VERDICT_WANTED,
 };
 
+/* When an inode was last changed; the members have had three names (until 6.5, until 6.10, since).
+ * From 6.13 on a bit of the nanoseconds says whether someone has looked. */
+static __always_inline u64 changed_ns(struct inode *inode)
+{
+	struct {
+		s64 seconds;
+		u32 nanoseconds;
+	} time = {};
+
+#ifdef INODE_CTIME
+	bpf_probe_read_kernel(&time, 12, &inode->INODE_CTIME);
+#else
+	READ(time.seconds, inode->i_ctime_sec);
+	READ(time.nanoseconds, inode->i_ctime_nsec);
+#endif
+	return time.seconds * 1000000000ULL + (time.nanoseconds & 0x3fffffff);
+}
+
 static __always_inline u8 judge_executable(void)
 {
 #ifdef FILTER_EXECUTABLES
@@ -171,6 +190,7 @@ static __always_inline u8 judge_executable(void)
 	READ(super, inode->i_sb);
 	READ(device, super->s_dev);
 	key.device = device;
+	key.changed_ns = changed_ns(inode);
 	verdict = judged_executables.lookup(&key);
 	if (!verdict)
 		return VERDICT_NONE;
@@ -180,15 +200,19 @@ static __always_inline u8 judge_executable(void)
 #endif
 }
 
-/* Who a process that was only forked is, its parent tells. */
+/* Who a process that was only forked is, its parent tells. (Exec counts up the one number of which
+ * fork has made the two alike.) */
 static __always_inline void fill_parent(struct record *r)
 {
 	void *task = CURRENT_TASK();
-	u64 leader = 0, parent = 0, tgid = 0;
+	u64 leader = 0, parent = 0, tgid = 0, own = 0, inherited = 0;
 
 	FIELD(leader, task, struct task_struct, group_leader);
 	if (!leader)
 		return;
+	FIELD(own, leader, struct task_struct, self_exec_id);
+	FIELD(inherited, leader, struct task_struct, parent_exec_id);
+	r->executed = own != inherited;
 	FIELD(parent, leader, struct task_struct, real_parent);
 	if (!parent)
 		return;

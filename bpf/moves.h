@@ -88,8 +88,9 @@ static __always_inline bool end_receive(const struct call *call, struct connecti
 	w->ended = !result;
 	w->error = result < 0 ? fatal_error(result) : 0;
 	if (c->head.family != AF_UNIX_) {
-		if (c->role != ROLE_CLIENT)
-			w->call.sequence = sequence_read(sk) - result;
+		/* A client's are not asked for; but a guess at the role may be taken back. */
+		if (c->role != ROLE_CLIENT || c->role_known != ROLE_CERTAIN)
+			w->call.sequence = sequence_read(sk) - bytes_received(w, call->number);
 		w->opaque = (call->flags & MSG_TRUNC_) != 0; /* consumed, and shown to no one */
 	}
 	return true;

@@ -39,12 +39,25 @@ static __always_inline void send_exchange(struct exchange *x, u64 now, u8 failur
 		count(COUNTER_RECORDED);
 }
 
+/* What began to move before its request did is no answer to it. */
+static __always_inline bool precedes(const struct direction *out, const struct exchange *x)
+{
+	return x && out->first_ns < x->record.start_ktime_ns;
+}
+
+static __always_inline bool precedes_oldest(struct connection *c, const struct direction *out)
+{
+	struct exchange_key key = {.connection = c->head.identity, .index = c->next_response};
+
+	return precedes(out, exchange_get(&key));
+}
+
 /* Of the oldest exchange's response, the status line at least has come, but not yet its whole head.
  */
-static __always_inline bool has_status_line(const struct connection *c, const struct direction *out)
+static __always_inline bool has_status_line(struct connection *c, const struct direction *out)
 {
 	return !c->response_begun && out->first_ns && out->phase == PHASE_HEAD &&
-	       out->status >= 200;
+	       out->status >= 200 && !precedes_oldest(c, out);
 }
 
 /* Close the oldest outstanding exchange, well or not. */
@@ -69,20 +82,6 @@ static __always_inline void finish_oldest(struct connection *c, u64 now, u8 fail
 		exchange_drop(&key);
 	}
 	out->first_ns = 0;
-	c->next_response++;
-	c->response_begun = 0;
-}
-
-static __always_inline void lose_oldest(struct connection *c)
-{
-	struct exchange_key key = {.connection = c->head.identity, .index = c->next_response};
-	struct exchange *x = exchange_get(&key);
-
-	if (x) {
-		if (x->confirmed == CONFIRMED)
-			count(COUNTER_LOST_DESYNC);
-		exchange_drop(&key);
-	}
 	c->next_response++;
 	c->response_begun = 0;
 }
@@ -114,6 +113,17 @@ static __always_inline void fill_request(struct work *w, struct connection *c, s
 	fill_ids(r);
 }
 
+/* Which side this is, a request's direction says. What the other direction was taken for till now
+ * (a request's leading empty line) is forgotten. */
+static __always_inline void guess_role(struct connection *c, const struct direction *d)
+{
+	if (c->role != ROLE_UNKNOWN)
+		return;
+	c->role = d == &c->directions[EGRESS] ? ROLE_CLIENT : ROLE_SERVER;
+	begin_message(responses(c), STATE_RESPONSE_START);
+	responses(c)->phase = PHASE_SEEK;
+}
+
 /* A request's first byte: number it, and give it a place if there is one. */
 static __always_inline struct exchange *begin_request(struct work *w, struct connection *c,
 						      struct direction *d, u64 now)
@@ -121,8 +131,7 @@ static __always_inline struct exchange *begin_request(struct work *w, struct con
 	struct exchange_key key = {.connection = c->head.identity, .index = c->next_request};
 	struct exchange *x = 0;
 
-	if (c->role == ROLE_UNKNOWN)
-		c->role = d == &c->directions[EGRESS] ? ROLE_CLIENT : ROLE_SERVER;
+	guess_role(c, d);
 	d->first_ns = now;
 	c->lost_reason = COUNTER_LOST_PIPELINE_FULL;
 	if (outstanding(c))
@@ -151,13 +160,15 @@ static __always_inline void drop_current(struct connection *c)
 	exchange_drop(&key);
 }
 
-/* Take back a request that turned out not to be one. */
+/* Take back a request that turned out not to be one; one that an answer has made count (an early
+ * 400) is not taken back, but lost. */
 static __always_inline void withdraw_request(struct connection *c, struct direction *d)
 {
 	struct exchange_key key = {.connection = c->head.identity, .index = c->next_request - 1};
 
-	if (!d->first_ns)
+	if (!d->first_ns || d->counted)
 		return;
+	d->first_ns = 0; /* once */
 	if (c->next_response < c->next_request) {
 		exchange_drop(&key);
 		c->next_request--;
@@ -177,7 +188,8 @@ static __always_inline void confirm(struct connection *c, struct direction *d, s
 		count(COUNTER_FILTERED);
 		if (x)
 			x->confirmed = UNWANTED;
-		if (c->role_known == ROLE_CERTAIN && !admitted(c)) {
+		/* Others that are outstanding are to be ended first. */
+		if (c->role_known == ROLE_CERTAIN && !admitted(c) && outstanding(c) == 1) {
 			drop_current(c);
 			c->off = 1;
 		}
@@ -261,11 +273,6 @@ static __always_inline u32 end_request_head(struct connection *c, struct directi
 	return THEN_GO_ON;
 }
 
-static __always_inline bool has_no_body(const struct exchange *x, u16 status)
-{
-	return status == 204 || status == 304 || (x && method_is(&x->record, "HEAD", 4));
-}
-
 /* What follows a CONNECT that was refused is a request, if nothing has followed yet. */
 static __always_inline u32 refuse_tunnel(struct connection *c)
 {
@@ -323,7 +330,9 @@ static __always_inline u32 end_response_head(struct connection *c, struct direct
 	struct exchange_key key = {.connection = c->head.identity, .index = c->next_response};
 	struct exchange *x = outstanding(c) ? exchange_get(&key) : 0;
 
-	d->unpaired = !outstanding(c);
+	d->unpaired = !outstanding(c) || precedes(d, x);
+	if (d->unpaired)
+		x = 0;
 	if (d->status < 200 && d->status != 101) {
 		begin_message(d, STATE_RESPONSE_START);
 		return THEN_GO_ON;

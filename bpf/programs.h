@@ -65,3 +65,16 @@ int on_forget_own(struct bpf_raw_tracepoint_args *ctx)
 	forget_own((void *)ctx->args[0]);
 	return 0;
 }
+
+/* Attached to nothing: user space runs it (BPF_PROG_RUN, Linux 5.10) with a struct eviction. */
+int on_evict(struct bpf_raw_tracepoint_args *ctx)
+{
+	struct eviction e = {
+		.connection = ctx->args[0],
+		.identity = ctx->args[1],
+		.moved_ns = ctx->args[2],
+		.whole = ctx->args[3],
+	};
+
+	return evict(&e);
+}

@@ -75,8 +75,9 @@ static __always_inline void reject(struct work *w, struct connection *c, struct 
 			lose_sync(w, c, COUNTER_DESYNC_INVALID);
 		begin_message(d, STATE_REQUEST_START);
 		d->phase = PHASE_SEEK;
-	} else if (outstanding(c) && c->born && !c->desync_ns) {
+	} else if (outstanding(c) && c->born && !c->desync_ns && !precedes_oldest(c, d)) {
 		c->invalid_response = 1;
+		d->status = 0; /* three digits of a line that is none */
 		c->off = 1;
 		w->settle = SETTLE_PEER_CLOSED;
 	} else if (outstanding(c)) {

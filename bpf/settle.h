@@ -27,8 +27,22 @@ static __always_inline bool ends_here(struct connection *c, u32 how)
 	return c->role == ROLE_SERVER ? how == SETTLE_CLOSED : c->peer_gone;
 }
 
+static __always_inline void lose_oldest(struct connection *c, u32 reason)
+{
+	struct exchange_key key = {.connection = c->head.identity, .index = c->next_response};
+	struct exchange *x = exchange_get(&key);
+
+	if (x) {
+		if (x->confirmed == CONFIRMED)
+			count(reason);
+		exchange_drop(&key);
+	}
+	c->next_response++;
+	c->response_begun = 0;
+}
+
 /* What is outstanding can no longer be followed: give it up, and wait for a message that can. */
-static __always_inline void settle_desync(struct connection *c, u64 now)
+static __always_inline void settle_desync(struct connection *c, u64 now, u32 reason)
 {
 	int i;
 
@@ -37,7 +51,7 @@ static __always_inline void settle_desync(struct connection *c, u64 now)
 		FORGET();
 		if (!outstanding(c))
 			break;
-		lose_oldest(c);
+		lose_oldest(c, reason);
 	}
 	c->desync_ns = now;
 	c->next_response = c->next_request;
@@ -72,7 +86,7 @@ static __always_inline void settle_end(struct connection *c, u32 how, u64 now)
 static __always_inline void settle(struct connection *c, u32 how, u64 now)
 {
 	if (how == SETTLE_DESYNC)
-		settle_desync(c, now);
+		settle_desync(c, now, COUNTER_LOST_DESYNC);
 	else
 		settle_end(c, how, now);
 }
@@ -81,6 +95,17 @@ static __always_inline void settle(struct connection *c, u32 how, u64 now)
 static __always_inline u64 settle_time(const struct work *w)
 {
 	return w->settle == SETTLE_DESYNC ? w->settle_ns : w->now_ns;
+}
+
+/* When a connection has ended whose socket is gone: at this side's FIN, or when bytes last moved
+ * after it; now, if it sent none. */
+static __always_inline u64 end_time(const struct connection *c, u64 now)
+{
+	u64 moved = last_moved_ns(c);
+
+	if (!c->closed_ns)
+		return now;
+	return moved > c->closed_ns ? moved : c->closed_ns;
 }
 
 /* A Unix socket's process may die and tell no one: leave what is known so far where user space will

@@ -152,10 +152,16 @@ struct socket_summary {
 	u8 unused;
 };
 
+/* A socket that was reset (before it was accepted, say) has given back its skc_num; inet_sport
+ * stays. */
 static __always_inline void summarise(struct sock *sk, struct socket_summary *summary)
 {
 	bpf_probe_read_kernel(summary, sizeof(*summary), &sk->__sk_common.skc_dport);
 	summary->remote_port = host16(summary->remote_port);
+	if (summary->local_port || summary->family == AF_UNIX_)
+		return;
+	READ(summary->local_port, ((struct inet_sock *)sk)->inet_sport);
+	summary->local_port = host16(summary->local_port);
 }
 
 /* TCP or a Unix stream? Other stream sockets (MPTCP, SCTP, vsock) are not followed. */

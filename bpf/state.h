@@ -73,7 +73,7 @@ struct direction {
 	u8 has_length;
 	u8 bad_length;
 	u8 counted;  /* its request line is a valid one, counted as seen */
-	u8 unpaired; /* a response to no request we know */
+	u8 unpaired; /* a response to no request we know: to none, or begun before it */
 	u16 status;
 	u64 length;	  /* the Content-Length, or the chunk size, that is being read */
 	u64 known_length; /* the Content-Length of an earlier line or list member */
@@ -85,6 +85,7 @@ struct direction {
 
 struct connection {
 	struct connection_head head;
+	u64 key;    /* as `connections` is keyed; 0 once it is evicted */
 	u64 writer; /* the thread inside a send call on this connection, as `calls` is keyed */
 	u64 next_request;
 	u64 next_response;
@@ -175,7 +176,8 @@ struct call {
 	u32 sequence;
 	u32 flags; /* of a receive */
 	u16 family;
-	u16 purpose;
+	u8 purpose;
+	u8 unplaced; /* where its bytes stand in TCP's sequence is not known */
 	u32 _pad;
 };
 
@@ -258,7 +260,10 @@ struct endpoints {
 	u32 netns;
 };
 
+/* An executable file, as it is now: whatever is done to it (its inode given to another file, a new
+ * name) changes its ctime. */
 struct executable {
 	u64 inode;
 	u64 device;
+	u64 changed_ns;
 };

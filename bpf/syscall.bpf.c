@@ -21,6 +21,7 @@
 #include "calls.h"
 #include "files.h"
 #include "births.h"
+#include "evict.h"
 #include "programs.h"
 
 /* What only a call's entry knows (the time, the socket) is kept for its exit. */

@@ -47,3 +47,22 @@ static __always_inline u64 bytes_given(const struct call *call)
 	}
 	return s.iov_count ? 0 : sum;
 }
+
+/* How many bytes a receive has moved. */
+static __always_inline u64 bytes_received(const struct work *w, u64 number)
+{
+	struct mmsghdr_user message = {};
+	u64 sum = 0;
+	int i;
+
+	if (number != SYS_RECVMMSG)
+		return w->moved;
+#pragma nounroll
+	for (i = 0; i < PIECES_MAX; i++) {
+		if (i >= w->moved)
+			break;
+		read_user(&message, sizeof(message), w->call.arguments[1] + i * sizeof(message));
+		sum += message.bytes;
+	}
+	return sum;
+}

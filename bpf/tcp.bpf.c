@@ -20,6 +20,7 @@
 #include "moves.h"
 #include "functions.h"
 #include "births.h"
+#include "evict.h"
 #include "programs.h"
 
 #ifndef ARGUMENTS_tcp_sendpage /* gone since 6.5 (dc97391e6610) */

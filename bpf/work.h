@@ -122,7 +122,7 @@ static __always_inline void lay_out_received(struct work *w, struct connection *
 		return;
 	s = next_span(w, INGRESS, w->now_ns, w->now_ns);
 	s->left = w->moved;
-	s->has_sequence = w->call.family != AF_UNIX_;
+	s->has_sequence = w->call.family != AF_UNIX_ && !w->call.unplaced;
 	s->sequence = w->call.sequence;
 	locate(s, w->call.number, w->call.arguments);
 	s->opaque |= w->opaque;
@@ -160,11 +160,12 @@ static __always_inline struct work *lay_out_call(void)
 	if (!w)
 		return 0;
 	c = connections.lookup(&w->connection);
-	if (!c || !lock_or_break(c)) {
+	if (!c || !lock_or_break(c, w->connection)) {
 		calls.delete(&thread);
 		release(w);
 		return 0;
 	}
+	c->head.moved_ns = w->now_ns;
 	if (c->broken) {
 		count(c->broken);
 		c->broken = 0;

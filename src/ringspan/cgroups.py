@@ -18,6 +18,7 @@ class Cgroups:
         self._roots = roots
         self._paths: dict[int, str] = {}
         self._listed = float("-inf")
+        self.forgotten = 0
 
     def path(self, number: int) -> str:
         """Return a group's path, as the last part of a line of /proc/PID/cgroup has it; empty if it is not known."""
@@ -33,6 +34,7 @@ class Cgroups:
                 continue
             for folder, _, _ in os.walk(root):
                 if len(self._paths) >= PATHS_MAX:
+                    self.forgotten += len(self._paths)
                     self._paths.clear()
                 try:
                     self._paths[Path(folder).stat().st_ino] = folder.removeprefix(str(root)) or "/"

@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 
 from ringspan import __version__
 from ringspan.errors import RingspanError, UsageError
+from ringspan.printable import printable
 
 
 class Parser(argparse.ArgumentParser):
@@ -111,16 +112,26 @@ def give_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+class Formatter(logging.Formatter):
+    """Log lines that may quote what others chose."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Print a record, escaped line by line."""
+        return "\n".join(map(printable, super().format(record).split("\n")))
+
+
 def main(argv: list[str] | None = None) -> NoReturn:
     """Run a command and leave with its status; never a traceback, unless RINGSPAN_DEBUG asks for it."""
     give_streams()
-    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.WARNING, stream=sys.stderr)
+    log = logging.StreamHandler(sys.stderr)
+    log.setFormatter(Formatter("%(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(handlers=[log], level=logging.WARNING)
     try:
         flags = vars(parser().parse_args(argv))
         status = COMMANDS[flags.pop("command")](flags)
         sys.stdout.flush()
     except RingspanError as error:
-        print(f"ringspan: {error}", file=sys.stderr)
+        print(f"ringspan: {printable(str(error))}", file=sys.stderr)
         status = error.exit_status
     except BrokenPipeError:  # the reader of our output has left: no error of ours
         status = 0
@@ -130,7 +141,7 @@ def main(argv: list[str] | None = None) -> NoReturn:
         if os.environ.get("RINGSPAN_DEBUG"):
             raise
         what = f"cannot write: {error.strerror}" if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
-        print(f"ringspan: {what}; set RINGSPAN_DEBUG=1 for the place", file=sys.stderr)
+        print(f"ringspan: {printable(what)}; set RINGSPAN_DEBUG=1 for the place", file=sys.stderr)
         status = 1
     sys.stderr.flush()
     os._exit(status)  # an exporter's thread may be inside a retry that lasts longer than a user waits

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from ringspan import redact, trusted
 from ringspan.errors import UsageError
+from ringspan.printable import printable
 
 URL = re.compile(r"https?://\S+", re.IGNORECASE)
 LIST_MAX = 1024  # as many as the kernel's tables of them hold
+FILE_MAX, DEPTH_MAX = 1 << 17, 16
+SHOWN_MAX = 80
 CHOICES = {
     "show": ("table", "lines", "json", "none"),
     "protocol": ("grpc", "http/protobuf"),
@@ -75,21 +81,31 @@ def _number(key: str, value: Any, where: str) -> Any:
     low, high, kind = BOUNDS[key]
     wrong_kind = isinstance(value, bool) or not isinstance(value, int if kind is int else (int, float))
     if wrong_kind or not low <= value <= high:
-        raise UsageError(f"{where}: {key}: {value!r} is not a number from {low:g} to {high:g}")
+        raise UsageError(f"{where}: {key}: {shown(value)} is not a number from {low:g} to {high:g}")
     return kind(value)
 
 
+def _is_name(text: str) -> bool:
+    """Whether a text can name a file: no NUL, and no half of a surrogate pair, which YAML can spell."""
+    try:
+        return b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+
+
 def _text(key: str, value: Any, where: str) -> str:
-    if isinstance(value, (dict, list)) or value is None:
-        raise UsageError(f"{where}: {key}: {value!r} is not a text")
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        value = shown(value)
+    if not isinstance(value, str) or not value or not _is_name(value):
+        raise UsageError(f"{where}: {key}: {shown(value)} is not a text")
     if key == "opt_in" and value not in OPT_IN:
-        raise UsageError(f"{where}: {key}: {value!r} is not one of {', '.join(OPT_IN)}")
-    return str(value)
+        raise UsageError(f"{where}: {key}: {shown(value)} is not one of {', '.join(OPT_IN)}")
+    return value
 
 
 def _checked(key: str, value: Any, where: str) -> Any:
     if key in CHOICES and value is not None and value not in CHOICES[key]:
-        raise UsageError(f"{where}: {key}: {value!r} is not one of {', '.join(CHOICES[key])}")
+        raise UsageError(f"{where}: {key}: {shown(value)} is not one of {', '.join(CHOICES[key])}")
     if key in ("pid", "port", "exe", "opt_in"):
         values = [] if value is None else value if isinstance(value, list) else [value]
         if len(values) > LIST_MAX:
@@ -98,32 +114,65 @@ def _checked(key: str, value: Any, where: str) -> Any:
     if key in BOUNDS and value is not None:
         value = _number(key, value, where)
     if key in SWITCHES and value is not None and not isinstance(value, bool):
-        raise UsageError(f"{where}: {key}: {value!r} is not true or false")
+        raise UsageError(f"{where}: {key}: {shown(value)} is not true or false")
     if key == "ring_bytes" and value & (value - 1):
         raise UsageError(f"{where}: ring_bytes: {value} is not a power of two")
     if key == "user" and value is not None and not (isinstance(value, str) and value):
         raise UsageError(f"{where}: user: {value!r} is not a name")
     if key == "otlp" and value is not None and not (isinstance(value, str) and URL.match(value)):
-        raise UsageError(f"{where}: otlp: {value!r} is not a URL", "for example http://127.0.0.1:4317")
+        quoted = repr(redact.endpoint(value)) if isinstance(value, str) else shown(value)
+        raise UsageError(f"{where}: otlp: {quoted} is not a URL", "for example http://127.0.0.1:4317")
     return value
+
+
+class Loader(yaml.SafeLoader):
+    """Plain values, lists and mappings of them: settings need no aliases, which a few lines turn into gigabytes."""
+
+    depth = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """Compose a node that is no alias, nor too deep."""
+        if self.check_event(yaml.events.AliasEvent):
+            raise yaml.YAMLError("aliases (*) are not taken")
+        self.depth += 1
+        if self.depth > DEPTH_MAX:
+            raise yaml.YAMLError(f"more than {DEPTH_MAX} deep")
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+
+def _loaded(path: Path) -> Any:
+    try:
+        return yaml.load(trusted.read(path, FILE_MAX, str(path)), Loader)  # noqa: S506 - a safe one
+    except yaml.MarkedYAMLError as error:  # without its excerpt of the file: it may not be the user's to read
+        mark = error.problem_mark
+        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        raise UsageError(f"{path}: not YAML: {where}{shown(error.problem, str)}") from error
+    except (yaml.YAMLError, ValueError, RecursionError, OverflowError) as error:
+        raise UsageError(f"{path}: not YAML: {shown(' '.join(str(error).split()), str)}") from error
+
+
+def shown(value: Any, form: Callable[[Any], str] = repr) -> str:
+    """Print a value for an error message: one line, and short."""
+    try:
+        text = form(value)
+    except ValueError:  # a number of thousands of digits
+        text = f"a {type(value).__name__} too long to print"
+    return printable(text if len(text) <= SHOWN_MAX else f"{text[:SHOWN_MAX]}...")
 
 
 def read_file(path: Path) -> dict[str, Any]:
     """Read a YAML file of settings; raises UsageError that names file and key."""
-    try:
-        values = yaml.safe_load(path.read_text()) or {}
-    except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise UsageError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    values = _loaded(path) or {}
     if not isinstance(values, dict):
         raise UsageError(f"{path}: not a mapping of settings")
     known = [f.name for f in fields(Settings)]
     for key in values:
         if key not in known:
-            near = difflib.get_close_matches(str(key), known, 1)
+            near = difflib.get_close_matches(shown(key, str), known, 1)
             raise UsageError(
-                f"{path}: unknown key {key!r}", f"did you mean {near[0]!r}?" if near else "see config/default.yaml"
+                f"{path}: unknown key {shown(key)}", f"did you mean {near[0]!r}?" if near else "see config/default.yaml"
             )
     return values
 

@@ -12,7 +12,8 @@ from ringspan import contract, failures, redact, target
 from ringspan.metrics.buckets import Exponential
 from ringspan.metrics.columns import seconds
 from ringspan.metrics.series import Histograms, Slots
-from ringspan.spans import KNOWN_METHODS, text
+from ringspan.printable import printable
+from ringspan.spans import KNOWN_METHODS, TARGET_CUT, text
 
 Batch = np.ndarray[Any, np.dtype[Any]]
 CONNECT_FAILURE = contract.number("RECORD_CONNECT_FAILURE")
@@ -20,14 +21,17 @@ CLIENT, SERVER = contract.number("ROLE_CLIENT"), contract.number("ROLE_SERVER")
 ENDPOINTS_MAX = 10_000
 TALLIES_MAX = 4 * ENDPOINTS_MAX
 OVERFLOW = "(other)"
+CUT = "(cut)"  # nothing that is known to be no secret was kept of its target
 OVERFLOW_SLOT = 0
 DURATIONS = Exponential(-20, 16, scale=2)  # from 1 us to 18 hours; a quantile is right within 19 %
 WAITING_MAX = 1 << 16
 
 
-def printable(text: str) -> str:
-    """Escape what a terminal would act on: control and formatting characters (a peer chooses its paths)."""
-    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+def endpoint_name(asked: str, method: str, *, cut: bool) -> str:
+    """Return what stands for a request's target in the live output."""
+    parts = target.split(asked, method, cut=cut)
+    path = redact.path(parts.path, cut=cut and not parts.query)
+    return printable(path or redact.authority(parts.authority) or CUT)
 
 
 class Key(NamedTuple):
@@ -59,6 +63,7 @@ class Ends:
 
     def __init__(self) -> None:
         self._waiting: dict[int, int] = {}
+        self.forgotten = 0  # whose second end, if it comes, counts once more
 
     def first_reports(self, batch: Batch) -> np.ndarray[Any, np.dtype[np.bool_]]:
         """Return which records are the first to report their exchange; of both ends in one batch, the server's."""
@@ -74,6 +79,7 @@ class Ends:
                 self._waiting[keys[i]] = roles[i]
         for key in list(self._waiting)[: max(0, len(self._waiting) - WAITING_MAX)]:
             del self._waiting[key]
+            self.forgotten += 1
         return first
 
 
@@ -125,6 +131,11 @@ class Counts:
         for first, count in zip(firsts, np.bincount(group), strict=True):
             if batch["kind"][first] == CONNECT_FAILURE:
                 self.failed_connects[self._key(batch[first]).endpoint] += int(count)
+
+    @property
+    def forgotten(self) -> int:
+        """How many exchanges are no longer awaited from their other end."""
+        return self._ends.forgotten
 
     def totals(self) -> list[tuple[Key, int]]:
         """Return each key's count."""
@@ -180,8 +191,7 @@ class Counts:
         if hashed and hashed in self._labels:
             return self._labels[hashed]
         method = text(record["method"].item())
-        endpoint = target.split(text(record["target"].item()), method)
-        name = printable(redact.userinfo(endpoint.path) or redact.authority(endpoint.authority))
+        name = endpoint_name(text(record["target"].item()), method, cut=bool(record["truncated"] & TARGET_CUT))
         if name not in self._endpoints and len(self._endpoints) >= ENDPOINTS_MAX:
             name = OVERFLOW
         self._endpoints.add(name)

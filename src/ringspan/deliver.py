@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import struct
 import threading
 import time
 from collections import deque
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.2, 10.0
 RESOURCES_MAX = 4096
+JITTER = random.SystemRandom()  # not the interpreter's own, whose state others may count on
 BATCH_BYTES = 2 << 20  # receivers of gRPC take 4 MB in a message
 
 
@@ -49,6 +51,7 @@ class Delivery:
         self._sending = 0
         self._closed = False
         self._counts = SpanCounts()
+        self.forgotten = 0
         self._thread = threading.Thread(target=self._run, name="ringspan-deliver", daemon=True)
         self._thread.start()
 
@@ -97,7 +100,7 @@ class Delivery:
         """Encode one span; what cannot be must not end the run."""
         try:
             return self._resource(span.identity), encode.encode(span)
-        except (ValueError, TypeError, OverflowError):
+        except (ValueError, TypeError, OverflowError, struct.error):
             return None
 
     def _resource(self, identity: Identity) -> bytes:
@@ -105,6 +108,7 @@ class Delivery:
         if known is None:
             if len(self._resources) >= RESOURCES_MAX:
                 del self._resources[next(iter(self._resources))]
+                self.forgotten += 1
             known = self._resources[identity] = encode.encode_resource(identity)
         return known
 
@@ -135,7 +139,7 @@ class Delivery:
         wait = FIRST_WAIT_S
         while True:
             answer = self._send(body)
-            pause = max(answer.wait_s or 0.0, wait * random.uniform(0.5, 1.0))  # noqa: S311
+            pause = max(answer.wait_s or 0.0, wait * JITTER.uniform(0.5, 1.0))
             over = self._ending.is_set() or time.monotonic() + pause > last
             if answer.taken or not answer.again or over:
                 break

@@ -106,6 +106,17 @@ def _libbpf() -> Check:
 CHECKS = (_kernel, _architecture, _btf, _privileges, _names, _lockdown, _bcc, _libbpf, _sandbox)
 
 
+def _memory() -> Check:
+    from ringspan.probe import memory  # noqa: PLC0415 - a start must not wait for numpy
+    from ringspan.probe.settings import ProbeSettings  # noqa: PLC0415
+
+    of_map = memory.locked(ProbeSettings(own_tgid=os.getpid()))
+    largest = sorted(of_map.items(), key=lambda item: -item[1])[:3]
+    named = ", ".join(f"{name} {size / 1e6:.1f}" for name, size in largest)
+    total = sum(of_map.values()) / 1e6
+    return Check("kernel memory", True, f"{total:.1f} MB are locked by the default settings ({named})", fatal=False)
+
+
 def checks() -> list[Check]:
     """Run all checks."""
     return [check() for check in CHECKS]
@@ -131,7 +142,7 @@ def _captures(*, possible: bool) -> list[str]:
 
 def run() -> int:
     """Print the report; returns 0 if tracing is possible, else 3."""
-    done = checks()
+    done = [*checks(), _memory()]
     for check in done:
         print(check.line())
     possible = all(check.ok for check in done if check.fatal)

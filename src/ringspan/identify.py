@@ -15,13 +15,14 @@ import numpy as np
 from ringspan import command_line
 from ringspan.cgroups import Cgroups
 from ringspan.model import Identity
+from ringspan.process import TICK_NS, has_begun_at
 
 UNIT = re.compile(r"/([^/]+)\.service(?:/|$)", re.MULTILINE)
 NOT_A_SERVICE = re.compile(r"user@\d+|session-|init\.scope")
 NAME_MAX, PATH_MAX = 255, 4096  # they go out with every metric
+NAMELESS = "unknown_service"  # as the SDKs say
 RECHECK_S = 1.0
 CACHE_MAX = 8192
-TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 TELLING = (b"OTEL_SERVICE_NAME=", b"OTEL_RESOURCE_ATTRIBUTES=")
 
 
@@ -84,13 +85,13 @@ def identity_of(process: Process) -> Identity:
     """Name a process by the first source that knows."""
     sources = (_from_environment, _from_unit, lambda one: command_line.name(one.arguments))
     name = next(filter(None, (source(process) for source in sources)), None)
-    name = name or Path(process.executable).name
-    return Identity(name[:NAME_MAX], process.executable[:PATH_MAX] or None)
+    name = name or Path(process.executable).name or NAMELESS
+    return Identity(_sendable(name[:NAME_MAX]), _sendable(process.executable[:PATH_MAX]) or None)
 
 
-def _start_ticks(root: Path) -> int:
-    """Read when a process began, in clock ticks since boot: field 22 of stat."""
-    return int((root / "stat").read_bytes().rsplit(b")", 1)[1].split()[19])
+def _sendable(text: str) -> str:
+    """Make a text valid Unicode: a file's name may be any bytes, and one such would spoil a whole report of metrics."""
+    return text.encode(errors="replace").decode()
 
 
 class Known(NamedTuple):
@@ -110,6 +111,13 @@ class Identifier:
         self._cgroups = Cgroups()
         self._known: OrderedDict[int, Known] = OrderedDict()
         self._born: OrderedDict[tuple[int, int], Birth] = OrderedDict()
+        self._newest: dict[int, int] = {}  # when the latest process of a number began, of those in _born
+        self._forgotten = 0
+
+    @property
+    def let_go(self) -> dict[str, int]:
+        """How much was dropped for want of room."""
+        return {"processes": self._forgotten, "cgroups": self._cgroups.forgotten}
 
     def born(self, births: np.ndarray[Any, np.dtype[Any]]) -> None:
         """Note processes that have begun (contract.h: struct birth)."""
@@ -122,8 +130,12 @@ class Identifier:
             filename = birth["filename"].partition(b"\0")[0].decode(errors="replace")
             self._born[key] = Birth(arguments, telling, filename, int(birth["cgroup"]))
             self._born.move_to_end(key)
+            self._newest[key[0]] = key[1]
         while len(self._born) > CACHE_MAX:
-            self._born.popitem(last=False)
+            (tgid, start_ns), _ = self._born.popitem(last=False)
+            if self._newest.get(tgid) == start_ns:
+                del self._newest[tgid]
+            self._forgotten += 1
 
     def __call__(self, row: Any) -> Identity:
         """Return the identity of a row's process."""
@@ -141,16 +153,24 @@ class Identifier:
         self._known.move_to_end(row.tgid)
         if len(self._known) > CACHE_MAX:
             self._known.popitem(last=False)
+            self._forgotten += 1
         return known.identity
 
     def _look(self, row: Any, known: Known | None, now: float) -> Known:
         """Look in /proc, again only if exec has made another of the process; raises OSError if it is gone."""
         root = self._proc / str(row.tgid)
-        if row.process_start_ns and _start_ticks(root) != row.process_start_ns // TICK_NS:
+        if row.process_start_ns and (self._may_be_another(row) or not has_begun_at(root, row.process_start_ns)):
             raise ProcessLookupError(row.tgid)  # another has its pid by now
         arguments = (root / "cmdline").read_bytes()
         identity = known.identity if known and known.arguments == arguments else self._read(row, root)
         return Known(row.process_start_ns, arguments, now, identity)
+
+    def _may_be_another(self, row: Any) -> bool:
+        """Whether /proc may show another process of the same number: it tells apart by ticks of the clock alone."""
+        if self._newest.get(row.tgid, 0) > row.process_start_ns:
+            return True
+        is_young = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - row.process_start_ns < 2 * TICK_NS
+        return is_young and (row.tgid, row.process_start_ns) in self._born
 
     def _read(self, row: Any, root: Path) -> Identity:
         """Name a process that lives; where /proc does not show all of it, exec may have left more."""
@@ -168,16 +188,18 @@ class Identifier:
             return identity_of(
                 Process(birth.arguments, birth.environment, self._cgroups.path(birth.cgroup), executable)
             )
+        if row.executed:  # what it was begun with was lost: its parent is another program
+            return Identity(row.comm.decode(errors="backslashreplace"))
         known = self._known.get(row.parent_tgid)
         if known and known.start_ns == row.parent_start_ns:
             return known.identity
-        return self._parent(row) or Identity(row.comm.decode(errors="backslashreplace"))
+        return self._parent(row) or Identity(row.comm.decode(errors="backslashreplace") or NAMELESS)
 
     def _parent(self, row: Any) -> Identity | None:
         """Name a row's parent, if that one was executing the same (by its thread's name) and still lives."""
         root = self._proc / str(row.parent_tgid)
         try:
-            if not row.parent_start_ns or _start_ticks(root) != row.parent_start_ns // TICK_NS:
+            if not row.parent_start_ns or not has_begun_at(root, row.parent_start_ns):
                 return None
             same = (root / "comm").read_bytes().rstrip(b"\n") == row.comm
             return identity_of(_read(root)) if same else None

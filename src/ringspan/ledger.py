@@ -16,12 +16,25 @@ UNSEEN = {
     "desync_invalid": "times a message broke off",
     "desync_overlap": "times two calls overlapped",
     "desync_no_place": "times an answer's request had found no place",
-    "connections_table_full": "connections not followed (table full)",
+    "connections_table_full": "times a connection was not followed (table full)",
+    "connections_evicted": "connections given up (table full)",
     "calls_table_full": "calls not followed (table full)",
     "connects_table_full": "connects not followed (table full)",
+    "readers_table_full": "reads not followed safely (table full)",
+    "own_table_full": "own connections not told apart (table full)",
     "processes_lost_ring_full": "processes whose names may be missed (ring full)",
     "missed_runs": "program runs the kernel skipped",
     "missed_returns": "returns of functions not seen (kprobe: too many threads in one)",
+}
+# Of caches that were full: what was dropped is made anew where it can be.
+LET_GO = {
+    "processes": "processes' names",
+    "cgroups": "cgroups' names",
+    "descriptions": "descriptions of spans",
+    "resources": "resources",
+    "first_ends": "exchanges awaited from their other end",
+    "verdicts": "times all verdicts on executables",
+    "series": "records without a series of their own",
 }
 
 
@@ -69,6 +82,7 @@ class Ledger:
 
     accounts: list[Account]
     unseen: dict[str, int]
+    let_go: dict[str, int] = field(default_factory=dict)
 
     @property
     def lost(self) -> int:
@@ -84,7 +98,9 @@ class Ledger:
         """Print it, one line an equation, then what was seen to pass but not followed."""
         out = [f"ledger {account.line()}" for account in self.accounts]
         seen = [f"{self.unseen[key]} {words}" for key, words in UNSEEN.items() if self.unseen.get(key)]
-        return [*out, f"ledger not followed: {', '.join(seen) or 'nothing'}"]
+        out.append(f"ledger not followed: {', '.join(seen) or 'nothing'}")
+        gone = [f"{self.let_go[key]} {words}" for key, words in LET_GO.items() if self.let_go.get(key)]
+        return [*out, f"ledger let go (full): {', '.join(gone)}"] if gone else out
 
 
 def exchange_account(kernel: dict[str, int], in_flight: int, swept: int, filtered_here: int, unknown: int) -> Account:

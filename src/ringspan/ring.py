@@ -14,11 +14,12 @@ from typing import Any
 
 import numpy as np
 
+MOST = 2048  # records at once: what is made of a whole ring of them would take a hundred megabytes
 BUSY, DISCARD = np.uint32(1 << 31), np.uint32(1 << 30)
 
 
 class ForeignRecord(Exception):
-    """A record in the ring has not the size of ours: the contract is broken."""
+    """A record in the ring has not the size of ours, or more is there than it holds: the contract is broken."""
 
 
 class Ring:
@@ -34,13 +35,17 @@ class Ring:
         self._consumer = np.frombuffer(self._ours, np.uint64, 1)
         self._producer = np.frombuffer(self._theirs, np.uint64, 1)
         self._data_at = page
+        self.fills = ring_bytes // (MOST * self._entry.itemsize) + 1  # so many times a full ring fills an array
         self._fence = threading.Lock()
         self._fence.acquire()
 
     def drain(self) -> np.ndarray[Any, np.dtype[Any]]:
-        """Return all finished records as one array (a copy); raises ForeignRecord."""
+        """Return finished records, MOST at the most, as one array (a copy); raises ForeignRecord."""
         position = int(self._consumer[0])
-        count = (int(self._producer[0]) - position) // self._entry.itemsize
+        ready = int(self._producer[0]) - position
+        if not 0 <= ready <= self._size:
+            raise ForeignRecord(f"positions {ready} bytes apart in a ring of {self._size}")
+        count = min(MOST, ready // self._entry.itemsize)
         self._order()
         entries: np.ndarray[Any, np.dtype[Any]] = np.ndarray(
             count, self._entry, buffer=self._theirs, offset=self._data_at + position % self._size
@@ -51,8 +56,10 @@ class Ring:
             lengths = lengths[: busy[0]]
         if not len(lengths):
             return np.empty(0, self._dtype)
-        if ((lengths & ~DISCARD) != self._dtype.itemsize).any():
-            raise ForeignRecord(f"a record of {int(lengths[0] & ~DISCARD)} bytes, not {self._dtype.itemsize}")
+        sizes = lengths & ~DISCARD
+        foreign = np.flatnonzero(sizes != self._dtype.itemsize)
+        if len(foreign):
+            raise ForeignRecord(f"a record of {int(sizes[foreign[0]])} bytes, not {self._dtype.itemsize}")
         self._order()
         kept = (lengths & DISCARD) == 0
         records = entries["record"][: len(lengths)]

@@ -30,7 +30,9 @@ ALLOWED = {
     "getuid sysinfo uname wait4 waitid",
 }
 FAMILIES = (socket.AF_UNIX, socket.AF_INET, socket.AF_INET6, socket.AF_NETLINK)
-MAP_COMMANDS = (1, 2, 3, 4)  # BPF_MAP_{LOOKUP,UPDATE,DELETE}_ELEM and _GET_NEXT_KEY: enum bpf_cmd in linux/bpf.h
+# Of maps and programs that it holds: BPF_MAP_{LOOKUP,UPDATE,DELETE}_ELEM, _GET_NEXT_KEY, BPF_PROG_RUN and
+# BPF_MAP_LOOKUP_BATCH (enum bpf_cmd in linux/bpf.h).
+BPF_COMMANDS = (1, 2, 3, 4, 10, 24)
 CLONE_THREAD = 0x10000
 # Descriptors' flags and the terminal's modes and size; not TIOCSTI nor TIOCLINUX, which type into a terminal.
 IOCTLS = (termios.FIOCLEX, termios.FIONCLEX, termios.FIONBIO, termios.FIONREAD, termios.TCGETS, termios.TCSETS,
@@ -68,7 +70,7 @@ def _filter(library: Any) -> Any:
     for family in FAMILIES:
         add("socket", (0, equal, family))
     add("socketpair", (0, equal, socket.AF_UNIX))
-    for command in MAP_COMMANDS:
+    for command in BPF_COMMANDS:
         add("bpf", (0, equal, command))
     return rules
 

@@ -35,6 +35,7 @@ KNOWN_METHODS = {
 TRUNCATED = contract.names("TRUNCATED_")
 HTTP_PORT = 80  # of Unix sockets, which have none: the scheme's (RFC 9110 section 4.2.1)
 FACTS_MAX = 4096
+LATEST_NS = (1 << 63) - 1  # so that the sum of a time and a duration is a u64
 STATE_CUT = contract.number("TRUNCATED_TRACESTATE")
 TARGET_CUT = contract.number("TRUNCATED_TARGET")
 ATTRIBUTE_OF_TEXT = {
@@ -57,6 +58,7 @@ class SpanMaker:
         self._clock = clock
         self._identify = identify
         self._facts: dict[tuple[Any, ...], Facts] = {}
+        self.forgotten = 0
 
     def span(self, row: Any) -> Span:
         """Make the span of one row."""
@@ -74,9 +76,9 @@ class SpanMaker:
             span_id=row.span_id,
             parent_span_id=parent.span_id if parent else None,
             trace_state=_state(row) if parent and row.tracestate else "",
-            start_unix_ns=self._clock.unix_ns(row.start_ktime_ns),
-            duration_ns=max(0, row.end_ktime_ns - row.start_ktime_ns),
-            first_byte_ns=row.first_byte_ktime_ns - row.start_ktime_ns if row.first_byte_ktime_ns else None,
+            start_unix_ns=min(self._clock.unix_ns(row.start_ktime_ns), LATEST_NS),
+            duration_ns=_between(row.start_ktime_ns, row.end_ktime_ns),
+            first_byte_ns=_between(row.start_ktime_ns, row.first_byte_ktime_ns) if row.first_byte_ktime_ns else None,
             request_body_bytes=row.request_body_bytes,
             response_body_bytes=row.response_body_bytes,
             identity=self._identify(row),
@@ -91,6 +93,7 @@ class SpanMaker:
             self._add_opted_in(facts.attributes, row)
             if len(self._facts) >= FACTS_MAX:
                 del self._facts[next(iter(self._facts))]
+                self.forgotten += 1
             self._facts[key] = facts
         return facts
 
@@ -106,6 +109,10 @@ class SpanMaker:
             out[url_attributes.URL_SCHEME] = "http"
         if network_attributes.NETWORK_LOCAL_ADDRESS in self._opt_in and row.family != AF_UNIX and row.local_port:
             out[network_attributes.NETWORK_LOCAL_ADDRESS] = target.address(row.family, row.local_address)
+
+
+def _between(start_ns: int, end_ns: int) -> int:
+    return min(max(0, end_ns - start_ns), LATEST_NS)
 
 
 def _state(row: Any) -> str:
@@ -158,7 +165,8 @@ def _cut_target(row: Any) -> str:
 
 def _exchange_attributes(row: Any) -> dict[str, Any]:
     method = text(row.method)
-    parts = target.split(text(row.target), method, cut=bool(row.truncated & TARGET_CUT))
+    cut = bool(row.truncated & TARGET_CUT)
+    parts = target.split(text(row.target), method, cut=cut)
     known = method in KNOWN_METHODS
     out: dict[str, Any] = {http_attributes.HTTP_REQUEST_METHOD: method if known else "_OTHER"}
     if not known:
@@ -171,11 +179,11 @@ def _exchange_attributes(row: Any) -> dict[str, Any]:
     _add_peer(out, row)
     if row.role == SERVER:
         out[url_attributes.URL_SCHEME] = "http"
-        out[url_attributes.URL_PATH] = redact.userinfo(parts.path)
+        out[url_attributes.URL_PATH] = redact.path(parts.path, cut=cut and not parts.query)
         if parts.query:
-            out[url_attributes.URL_QUERY] = redact.query(parts.query)
+            out[url_attributes.URL_QUERY] = redact.query(parts.query, cut=cut)
     else:
-        out[url_attributes.URL_FULL] = redact.url(_full_url(row, method, parts))
+        out[url_attributes.URL_FULL] = redact.url(_full_url(row, method, parts), cut=cut and any(parts))
     if row.user_agent_bytes:
         out[user_agent_attributes.USER_AGENT_ORIGINAL] = text(row.user_agent)
     return out
@@ -187,7 +195,7 @@ def _full_url(row: Any, method: str, parts: target.Target) -> str:
         return redact.authority(whole)
     if target.ABSOLUTE.fullmatch(whole):
         return whole
-    authority = text(row.host)
+    authority = redact.authority(text(row.host))
     if not authority and row.family != AF_UNIX:
         host = target.address(row.family, row.remote_address)
         authority = f"[{host}]:{row.remote_port}" if ":" in host else f"{host}:{row.remote_port}"

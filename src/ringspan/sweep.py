@@ -10,15 +10,12 @@ import numpy as np
 
 from ringspan import contract
 from ringspan.probe import maps
-from ringspan.probe.session import CONFIRMED
 
 if TYPE_CHECKING:
     from ringspan.probe.session import Probe
 
 AF_UNIX = 1
-KEY_BYTES, CONNECTION_KEY_BYTES = 16, 8
 CONNECTIONS_EVERY_S = 10.0
-HEAD = contract.header().structs["connection_head"]
 SETTLED_NS = 500_000_000  # younger exchanges are left alone
 SERVER = contract.number("ROLE_SERVER")
 
@@ -35,15 +32,14 @@ class Sweeper:
 
     def sweep(self) -> np.ndarray[Any, np.dtype[Any]]:
         """Return the records of exchanges whose socket is gone, taken out of the kernel's table."""
-        fd, size = self._probe.maps["exchanges"], contract.RECORD.itemsize
         self._sockets = {}
         found = []
-        for key in maps.keys(fd, KEY_BYTES):
-            value = maps.lookup(fd, key, size + 8)
-            record = np.frombuffer(value, contract.RECORD, 1) if value and value[size] == CONFIRMED else None
-            if record is None or not self._is_orphan(record[0]) or not maps.delete(fd, key):
-                continue
-            found.append(self._ended(record.copy()))
+        for some in self._probe.exchanges():
+            unix = some.confirmed & (some.records["family"] == AF_UNIX)
+            for i in np.flatnonzero(unix):
+                record = some.records[i : i + 1].copy()
+                if self._is_orphan(record[0]) and maps.delete(self._probe.maps["exchanges"], some.keys[i].tobytes()):
+                    found.append(self._ended(record))
         self.swept += len(found)
         if time.monotonic() >= self._next_connections:
             self._sweep_connections()
@@ -52,16 +48,11 @@ class Sweeper:
 
     def _sweep_connections(self) -> None:
         """Forget connections whose Unix socket is gone; their exchanges have been ended before."""
-        fd = self._probe.maps["connections"]
-        heads = []
-        for key in maps.keys(fd, CONNECTION_KEY_BYTES):
-            value = maps.lookup(fd, key, self._probe.connection_bytes)
-            if value:
-                heads.append((key, np.frombuffer(value, HEAD, 1)[0]))
+        found = self._probe.connections()
         self._sockets = {}  # listed after the connections, so that none of them is too young to be listed
-        for key, head in heads:
-            if head["family"] == AF_UNIX and not self._exists(int(head["netns"]), int(head["inode"])):
-                maps.delete(fd, key)
+        for i in np.flatnonzero(found.heads["family"] == AF_UNIX):
+            if not self._exists(int(found.heads["netns"][i]), int(found.heads["inode"][i])):
+                maps.delete(self._probe.maps["connections"], found.keys[i].tobytes())
 
     def _exists(self, netns: int, inode: int) -> bool:
         """Whether a socket exists, as far as can be seen: of a namespace that no process shows, all do."""
@@ -71,7 +62,7 @@ class Sweeper:
         return there is None or str(inode) in there
 
     def _is_orphan(self, record: Any) -> bool:
-        if record["family"] != AF_UNIX or time.monotonic_ns() - int(record["start_ktime_ns"]) < SETTLED_NS:
+        if time.monotonic_ns() - int(record["start_ktime_ns"]) < SETTLED_NS:
             return False
         return not self._exists(int(record["netns"]), int(record["socket_inode"]))
 

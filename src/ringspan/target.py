@@ -6,8 +6,10 @@ import ipaddress
 import re
 from typing import NamedTuple
 
+from ringspan import redact
+
 ABSOLUTE = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://([^/?#]*)(.*)", re.DOTALL)
-AUTHORITY = re.compile(r"(?:.*@)?(\[[^\]]*\]|[^:]*)(?::(\d{0,5}))?")
+AUTHORITY = re.compile(r"(\[[^\]]*\]|[^:]*)(?::([0-9]{0,5}))?")
 
 
 class Target(NamedTuple):
@@ -24,7 +26,7 @@ def split(target: str, method: str, *, cut: bool = False) -> Target:
     Of one that was cut before its authority ended, nothing is known: what is there may be a part of its userinfo.
     """
     if method == "CONNECT":
-        return Target("", "", target)
+        return Target("", "", "" if cut else target)
     absolute = ABSOLUTE.fullmatch(target)
     if cut and absolute and not absolute[2]:
         return Target("", "", "")
@@ -35,6 +37,7 @@ def split(target: str, method: str, *, cut: bool = False) -> Target:
 
 def split_authority(authority: str) -> tuple[str, int | None]:
     """Return host (without brackets) and port of an authority; the port is None if there is none."""
+    authority = redact.host_of(redact.QUERY.split(authority, maxsplit=1)[0]).partition("/")[0]
     match = AUTHORITY.fullmatch(authority)
     if not match:
         return authority, None

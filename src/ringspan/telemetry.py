@@ -127,6 +127,12 @@ class Telemetry:
         """How many records the metrics have counted."""
         return self._metrics.counted
 
+    @property
+    def let_go(self) -> dict[str, int]:
+        """How much was dropped for want of room."""
+        resources = self._delivery.forgotten if self._delivery else 0
+        return {"resources": resources, "series": self._metrics.overflowed}
+
     def take(self, batch: np.ndarray[Any, np.dtype[Any]], made: list[Span] | None, now: float) -> None:
         """Count a batch, and queue the spans that the sampler keeps; `made` are all its spans, if they exist."""
         slots = self._metrics.add(batch, now, time.time_ns())

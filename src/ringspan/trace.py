@@ -15,12 +15,13 @@ from ringspan import contract, ledger, privileges, sandbox, telemetry
 from ringspan.clock import Clock
 from ringspan.counts import Counts
 from ringspan.errors import CannotTrace, UsageError
+from ringspan.evict import Evictor
 from ringspan.identify import Identifier
 from ringspan.metrics.own import Cost
 from ringspan.model import rows
 from ringspan.probe.session import Probe
 from ringspan.probe.settings import BIRTH_RING_BYTES
-from ringspan.ring import Ring
+from ringspan.ring import MOST, Ring
 from ringspan.spans import SpanMaker
 from ringspan.sweep import Sweeper
 from ringspan.telemetry import State
@@ -84,6 +85,7 @@ class Tracer:
         self._counts = Counts()
         self._taken = 0
         self._sweeper = Sweeper(probe)
+        self._evictor = Evictor(probe, settings.connections, settings.exchanges)
         self._filtered = {"exchanges": 0, "connects": 0}
         self._unknown = {"exchanges": 0, "connects": 0}
         self._telemetry = telemetry.Telemetry(way, self._clock, self._identify, self._spans) if way else None
@@ -107,6 +109,7 @@ class Tracer:
                 if now >= next_sweep:
                     self._clock.refresh()
                     self._take(self._sweeper.sweep(), now)
+                    self._evictor.evict()
                     next_sweep = now + 1
                 if self._telemetry:
                     self._telemetry.tick(now, self._state)
@@ -134,17 +137,20 @@ class Tracer:
                 print(line, file=sys.stderr)
 
     def _drain(self, now: float) -> None:
-        batch = self._ring.drain()
-        births = self._births.drain()  # after the records, so that each one's process is among them or before
-        if len(births):
-            self._identify.born(births)
-        self._take(batch, now)
+        for _ in range(self._ring.fills):  # all that was there at first, and no more: other things wait
+            batch = self._ring.drain()
+            births = self._births.drain()  # after the records, so that each one's process is among them or before
+            if len(births):
+                self._identify.born(births)
+            self._take(batch, now)
+            if len(batch) < MOST:
+                break
 
     def _take(self, batch: np.ndarray[Any, np.dtype[Any]], now: float) -> None:
+        if self._executables and len(batch):
+            batch = self._judged(batch)
         if not len(batch):
             return
-        if self._executables:
-            batch = self._judged(batch)
         self._taken += len(batch)
         if self._settings.show in ("table", "lines"):
             self._counts.add(batch)
@@ -162,7 +168,8 @@ class Tracer:
         connects = batch["kind"] == contract.number("RECORD_CONNECT_FAILURE")
         for i in np.flatnonzero(~kept):
             comm = batch["comm"][i].decode(errors="backslashreplace")
-            verdict = judge.judge_process(int(batch["tgid"][i]), comm, fd) if judge else True
+            began = int(batch["process_start_ns"][i])
+            verdict = judge.judge_process(int(batch["tgid"][i]), began, comm, fd) if judge else True
             kept[i] = bool(verdict)
             if not verdict:
                 fate = self._unknown if verdict is None else self._filtered
@@ -193,7 +200,7 @@ class Tracer:
 
     def _ledger(self) -> ledger.Ledger:
         kernel = self._probe.counters()
-        in_flight = len(self._probe.in_flight())
+        in_flight = self._probe.count_in_flight()
         exchanges = ledger.exchange_account(
             kernel, in_flight, self._sweeper.swept, self._filtered["exchanges"], self._unknown["exchanges"]
         )
@@ -206,7 +213,16 @@ class Tracer:
             accounts += self._telemetry.accounts(recorded)
         else:
             accounts.append(ledger.metric_account(recorded, self._taken))
-        return ledger.Ledger(accounts, kernel | {"missed_runs": self._probe.missed_runs()})
+        return ledger.Ledger(accounts, kernel | {"missed_runs": self._probe.missed_runs()}, self._let_go())
+
+    def _let_go(self) -> dict[str, int]:
+        return {
+            "descriptions": self._spans.forgotten,
+            "first_ends": self._counts.forgotten,
+            "verdicts": self._executables.emptied if self._executables else 0,
+            **self._identify.let_go,
+            **(self._telemetry.let_go if self._telemetry else {}),
+        }
 
     def _state(self) -> State:
         return State(self._ledger(), Cost.now(self._probe.run_time()[0]), self._probe.in_flight())

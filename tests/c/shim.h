@@ -41,6 +41,7 @@ static struct {
 	struct record records[RECORDS_MAX];
 	u64 counters[COUNTERS];
 	u32 slots_max;
+	u32 slots_end; /* no slot from here on was used since the last reset */
 	u32 records_max;
 	u32 recorded;
 	u64 next_id;
@@ -53,11 +54,16 @@ static inline long bpf_probe_read_kernel(void *to, u64 bytes, const void *from)
 	return 0;
 }
 
-/* Address 0 stands for memory that cannot be read. */
+#ifndef CHECK_READ
+#define CHECK_READ(from, bytes)
+#endif
+
+/* Address 0, and what follows it, stands for memory that cannot be read. */
 static inline long read_user(void *to, u64 bytes, u64 from)
 {
-	if (!from)
+	if (from < 1 << 20)
 		return -14;
+	CHECK_READ(from, bytes);
 	memcpy(to, (const void *)from, bytes);
 	return 0;
 }
@@ -77,8 +83,9 @@ static inline long emit(struct record *r)
 
 static struct slot *slot_of(const struct exchange_key *key)
 {
-	for (u32 i = 0; i < SLOTS; i++)
-		if (world.slots[i].used && !memcmp(&world.slots[i].key, key, sizeof(*key)))
+	for (u32 i = 0; i < world.slots_end; i++)
+		if (world.slots[i].used && world.slots[i].key.connection == key->connection &&
+		    world.slots[i].key.index == key->index)
 			return &world.slots[i];
 	return 0;
 }
@@ -102,6 +109,8 @@ static inline struct exchange *exchange_new(struct exchange_key *key)
 		memset(slot, 0, sizeof(*slot));
 		slot->key = *key;
 		slot->used = true;
+		if (i >= world.slots_end)
+			world.slots_end = i + 1;
 		return &slot->exchange;
 	}
 	return 0;
@@ -113,6 +122,20 @@ static inline void exchange_drop(struct exchange_key *key)
 
 	if (slot)
 		slot->used = false;
+}
+
+/* Forget all but the records' and exchanges' bytes, which nobody looks at before they are written. */
+static inline void reset_world(void)
+{
+	for (u32 i = 0; i < world.slots_end; i++)
+		world.slots[i].used = false;
+	memset(world.counters, 0, sizeof(world.counters));
+	world.slots_max = SLOTS;
+	world.slots_end = 0;
+	world.records_max = RECORDS_MAX;
+	world.recorded = 0;
+	world.next_id = 0;
+	world.refuse = false;
 }
 
 static inline void fill_caller(struct record *r)

@@ -66,13 +66,13 @@ def _writev(peer: Peer, pieces: list[bytes]) -> None:
     expect(os.writev(peer.sock.fileno(), pieces), sum(map(len, pieces)))
 
 
-def _messages(buffers: Sequence[tuple[object, int]]) -> ct.Array[_Message]:
+def messages_of(buffers: Sequence[tuple[object, int]]) -> ct.Array[_Message]:
     vectors = [_Iovec(ct.cast(buffer, ct.c_char_p), size) for buffer, size in buffers]  # type: ignore[arg-type]
     return (_Message * len(vectors))(*(_Message(iov=ct.pointer(vector), iov_count=1) for vector in vectors))
 
 
 def _sendmmsg(peer: Peer, pieces: list[bytes]) -> None:
-    messages = _messages([(ct.create_string_buffer(piece, len(piece)), len(piece)) for piece in pieces])
+    messages = messages_of([(ct.create_string_buffer(piece, len(piece)), len(piece)) for piece in pieces])
     expect(LIBC.sendmmsg(peer.sock.fileno(), messages, len(pieces), 0), len(pieces))
 
 
@@ -146,7 +146,7 @@ def _discard(sock: socket.socket, size: int) -> int:
 def _recvmmsg(sock: socket.socket, size: int) -> int:
     """In up to two messages of half the size."""
     sizes = [size - size // 2, size // 2] if size > 1 else [size]
-    messages = _messages([(ct.create_string_buffer(part), part) for part in sizes])
+    messages = messages_of([(ct.create_string_buffer(part), part) for part in sizes])
     count = LIBC.recvmmsg(sock.fileno(), messages, len(sizes), 0x10000, None)  # MSG_WAITFORONE
     return sum(messages[i].bytes for i in range(count))
 

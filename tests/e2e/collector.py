@@ -67,6 +67,7 @@ class Collector:
     grpc: int
     http: int
     out: Path
+    pid: int = 0
 
     def url(self, protocol: str) -> str:
         return f"http://127.0.0.1:{self.grpc if protocol == 'grpc' else self.http}"
@@ -121,6 +122,7 @@ def collector(folder: Path, grpc: int = 0, http: int = 0) -> Iterator[Collector]
     config = folder / "collector.yaml"
     config.write_text(CONFIG.format(grpc=running.grpc, http=running.http, out=running.out))
     process = subprocess.Popen([program, "--config", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    running.pid = process.pid
     try:
         for port in (running.grpc, running.http):
             _wait_for(port)

@@ -150,6 +150,20 @@ def test_filters_by_pid_role_and_executable() -> None:
             assert "off by" not in ended.ledger
 
 
+def test_only_executables_that_are_not_wanted_are_seen(tmp_path: Path) -> None:
+    """All records of a batch are taken out of it: nothing is left to count or send."""
+    with start("http.server") as server:
+        flags = ["--port", str(server.port), "--role", "client", "--exe", "/no/such", "--show", "none"]
+        tracer = begin(*flags, "--otlp", f"http://127.0.0.1:{free_port()}")
+        program = tmp_path / "unwanted"
+        program.write_bytes(Path(sys.executable).resolve().read_bytes())
+        program.chmod(0o755)
+        script = f"import time, urllib.request; urllib.request.urlopen('{server.url}/api/users').read(); time.sleep(1)"
+        subprocess.run([program, "-S", "-c", script], check=True, env=os.environ | {"PYTHONHOME": sys.base_prefix})
+        _, err, _ = end(tracer)
+    assert "ledger exchanges: seen 1 = recorded 0 + in flight 0 + filtered 1" in err
+
+
 def test_an_executable_that_appears_later_is_judged_then(tmp_path: Path) -> None:
     """Its first requests pass the kernel unjudged; only what was asked for is shown."""
     with start("http.server") as server, trace("--port", str(server.port), "--exe", str(tmp_path / "wanted")) as tracer:

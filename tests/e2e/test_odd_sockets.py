@@ -6,6 +6,8 @@ import ctypes
 import os
 import socket
 import struct
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -14,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from .held_maps import open_tables
 from .test_command_line import begin, end
 from .tracer import Row, trace
 
@@ -75,6 +78,33 @@ def test_a_descriptor_is_replaced_under_a_sleeping_reader() -> None:
     assert answered(rows) == {"one": 201, "two": 202}
 
 
+LEFT_ALONE = """
+import socket, sys, threading, time
+client = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+threading.Thread(target=time.sleep, args=(0.7,)).start()
+client.sendall(b"GET /alone HTTP/1.1\\r\\nHost: a\\r\\n\\r\\n")
+client.recv(999)
+"""
+
+
+def test_a_reader_whose_siblings_go_leaves_no_note() -> None:
+    """It was noted because of them, and wakes up alone."""
+    with listening() as listener, trace("--port", str(listener.getsockname()[1]), "--role", "client") as tracer:
+        notes = open_tables(tracer.pid)["readers"]
+        reader = subprocess.Popen([sys.executable, "-c", LEFT_ALONE, str(listener.getsockname()[1])])
+        server = listener.accept()[0]
+        server.recv(999)
+        time.sleep(0.3)
+        noted = notes.entries()
+        time.sleep(0.7)
+        server.sendall(answer(201))
+        assert reader.wait(10) == 0
+        rows = tracer.rows(1)
+        server.close()
+        assert (noted, notes.entries()) == (1, 0)
+    assert answered(rows) == {"alone": 201}
+
+
 def test_a_socket_is_disconnected_and_connected_again() -> None:
     with listening() as listener, trace("--port", str(listener.getsockname()[1]), "--role", "client") as tracer:
         client, server = connected(listener)
@@ -118,6 +148,23 @@ def test_a_server_resets_a_body_that_would_end_with_its_connection() -> None:
         (row,) = tracer.rows(1)
         client.close()
     assert (row["attributes"]["http.response.status_code"], row["attributes"]["error.type"]) == (200, "incomplete")
+
+
+@pytest.mark.parametrize("linger", [0, 1])
+def test_a_client_leaves_before_it_is_accepted(linger: int) -> None:
+    """What had come before is read all the same: by a FIN, or of a socket that a RST has taken the port from."""
+    with listening() as listener, trace("--port", str(listener.getsockname()[1]), "--role", "server") as tracer:
+        client = socket.create_connection(listener.getsockname())
+        client.sendall(get("late"))
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", linger, 0))
+        client.close()
+        server = listener.accept()[0]
+        assert server.recv(999) == get("late")
+        server.close()
+        (row,) = tracer.rows(1)
+        port = listener.getsockname()[1]
+    assert answered([row], "server") == {"late": "client_closed"}
+    assert row["attributes"]["server.port"] == port
 
 
 def test_a_fake_request_in_a_body_that_began_before_the_trace() -> None:

@@ -122,6 +122,10 @@ class Tracer:
         """All rows that came so far."""
         return list(self._rows)
 
+    def count(self) -> int:
+        """How many rows came so far."""
+        return len(self._rows)
+
     def stdout(self) -> str:
         """All that was printed so far."""
         return "".join(self._lines)

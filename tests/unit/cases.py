@@ -503,6 +503,16 @@ FRAMING = (
         (exchange(tracestate=b"a=1,b=2,c=3,d"),),
     ),
     Case(
+        "repeated Host and User-Agent, of which the last counts",
+        (rq(get(b"/", b"User-Agent: " + b"u" * 200, b"Host: b", b"User-Agent: v")), rs(OK)),
+        (exchange(host=b"b", user_agent=b"v"),),
+    ),
+    Case(
+        "a CR in a value",
+        (rq(b"GET / HTTP/1.1\r\nHost: a\rb\r\r\nUser-Agent: \r\ru\r\r\n\r\n"), rs(OK)),
+        (exchange(host=b"a\rb", user_agent=b"u"),),
+    ),
+    Case(
         "repeated traceparent",
         (rq(get(b"/", b"traceparent: a", b"traceparent: b")), rs(OK)),
         (exchange(traceparent=b"a,b"),),
@@ -572,6 +582,11 @@ LONG = (
         (exchange(tracestate=b"s" * 250 + b"," + b"t" * 5, truncated=2),),
     ),
     Case(
+        "a second tracestate that finds no room at all",
+        (rq(get(b"/", b"tracestate: " + b"s" * 255, b"tracestate: tuv")), rs(OK)),
+        (exchange(tracestate=b"s" * 255, truncated=2),),
+    ),
+    Case(
         "a target of 8 KiB",
         (rq(get(b"/" + b"t" * 8191)), rs(OK), rq(GET), rs(HI)),
         (exchange(target=b"/" + b"t" * 639, truncated=1), exchange(response_body_bytes=2)),
@@ -626,7 +641,14 @@ OTHERS = (
         Case(
             f"a request answered with {data!r}", (rq(GET), rs(data)), (exchange(0, failure=INVALID_RESPONSE),), off=True
         )
-        for data in (b"SSH-2.0-x\r\n", b"HTTP/2 200\r\n\r\n", b"HTTP/1.1 2x0 OK\r\n", b"\0\1\2", b"ICY 200 OK\r\n")
+        for data in (
+            b"SSH-2.0-x\r\n",
+            b"HTTP/2 200\r\n\r\n",
+            b"HTTP/1.1 2x0 OK\r\n",
+            b"HTTP/1.1 2000\r\n",
+            b"\0\1\2",
+            b"ICY 200 OK\r\n",
+        )
     ),
     Case(
         "the second of two answered with another protocol",
@@ -792,6 +814,23 @@ EARLY = (
         ),
         (exchange(414, target=b"/" + b"x" * 20, host=b"", http_minor=0), exchange(response_body_bytes=2)),
     ),
+    Case(
+        "400 before the request line is whole, which then is none",
+        (rq(b"GET /x"), rs(response(b"400 No", b"hel", LENGTH_5)), rq(b"\r\n"), rs(b"lo")),
+        counters={"desync_invalid": 1, "lost_desync": 1},
+    ),
+    Case(
+        "a response that begins before the request",
+        (rs(b"HTTP/1.1 408 Too"), rq(GET), rs(b" slow\r\nContent-Length: 2\r\n\r\nhi"), rq(get(b"/2")), rs(HI)),
+        (exchange(target=b"/2", response_body_bytes=2),),
+        {"unpaired_responses": 1, "lost_desync": 1},
+        split=False,
+    ),
+    Case(
+        "a response that begins before the request and goes wrong",
+        (rs(b"HTTP/1.1 408"), rq(GET), rs(b"8\r\n\r\n")),
+        counters={"desync_invalid": 1, "lost_desync": 1},
+    ),
 )
 
 
@@ -926,6 +965,13 @@ ENDS = (
             exchange(0, target=b"/3", failure=CONNECTION_CLOSED),
         ),
     ),
+    *ended(
+        "the server closes in a response that began before the request",
+        (rs(b"HTTP/1.1 408 Too"), rq(GET), EOF, CLOSE),
+        (rs(b"HTTP/1.1 408 Too"), rq(GET), CLOSE),
+        client_side=(exchange(0, failure=CONNECTION_CLOSED),),
+        server_side=(exchange(0, failure=CONNECTION_CLOSED),),
+    ),
     Case("an idle connection is closed", (rq(GET), rs(HI), EOF, CLOSE), (exchange(response_body_bytes=2),)),
     Case("an unused connection is closed", (EOF, CLOSE)),
     Case("an unused connection closes", (CLOSE,)),
@@ -949,6 +995,7 @@ MID_STREAM = tuple(
         ("in a request's body of words, by two calls", (rq(b"of a body"), rq(b"and more"), rs(HI))),
         ("in a request's head", (rq(b"Accept: */*\r\nHost: x\r\n\r\n"), rs(HI))),
         ("in a response's body of words", (rs(b"of a body"),)),
+        ("at the end of a line of a response", (rs(b"\r\n"),)),
         ("before a response", (rs(HI),)),
         ("in a response's head", (rs(b"Server: x\r\n\r\nhi"),)),
     )

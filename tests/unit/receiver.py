@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -38,7 +39,7 @@ class Receiver:
 
 
 @contextmanager
-def receiver(reply: Callable[[int], Reply]) -> Iterator[Receiver]:
+def receiver(reply: Callable[[int], Reply], tls: ssl.SSLContext | None = None) -> Iterator[Receiver]:
     """Runs a receiver; reply(n) answers the nth request."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -61,7 +62,9 @@ def receiver(reply: Callable[[int], Reply]) -> Iterator[Receiver]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
     server.handle_error = lambda *_: None  # a sender that has left
-    running = Receiver(f"http://127.0.0.1:{server.server_address[1]}")
+    if tls:
+        server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+    running = Receiver(f"http{'s' if tls else ''}://127.0.0.1:{server.server_address[1]}")
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
     try:

@@ -59,3 +59,43 @@ def test_a_mistake_names_file_and_key(tmp_path: Path, text: str, said: str) -> N
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"nowhere\.yaml: No such file"):
         config.merge({}, tmp_path / "nowhere.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a: &a [x,x]\nb: &b [*a,*a]\ninterval: *b\n", "aliases (*) are not taken"),
+        ("interval: 0x" + "f" * 5000, "a int too long to print is not a number"),
+        ("? 0x" + "f" * 5000 + "\n: 1\n", "unknown key a int too long to print"),
+        ("exe: ''", "exe: '' is not a text"),
+        ('exe: "a\\0b"', "exe: 'a\\x00b' is not a text"),
+        ('exe: "\\ud800"', "exe: '\\ud800' is not a text"),
+        ("exe: !!python/object/apply:os.system [exit]", "could not determine a constructor"),
+        ("otlp: htp://user:secret@h", "otlp: 'htp://REDACTED:REDACTED@h' is not a URL"),
+        ("otlp: user:secret@h:4317", "otlp: 'REDACTED:REDACTED@h:4317' is not a URL"),
+        ("role: " + "x" * 9999, "..."),
+        ("exe: " + "[" * 17 + "]" * 17, "more than 16 deep"),
+        ("a: \x1b[31m", "special characters are not allowed"),
+    ],
+)
+def test_a_hostile_file_is_a_mistake_told_shortly(tmp_path: Path, text: str, said: str) -> None:
+    path = write(tmp_path, text)
+    with pytest.raises(UsageError) as raised:
+        config.merge({}, path)
+    assert said in str(raised.value)
+    assert len(str(raised.value)) < 400
+    assert str(raised.value).isprintable()
+    assert "secret" not in str(raised.value)
+
+
+def test_what_a_file_says_is_not_repeated(tmp_path: Path) -> None:
+    """Who may run this as root may name a file that is not theirs to read."""
+    path = write(tmp_path, "root:$y$j9T$hash: : x\n")
+    with pytest.raises(UsageError, match="line 1, column") as raised:
+        config.merge({}, path)
+    assert "hash" not in str(raised.value)
+
+
+def test_a_file_without_end_is_refused() -> None:
+    with pytest.raises(UsageError, match="/dev/zero: larger than"):
+        config.merge({}, Path("/dev/zero"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from unit.cases import CHUNKED, GET, HI, OK, get, post, response
-from unit.harness import CLIENT, CLOSE, EGRESS, INGRESS, SERVER, Connection, text
+from unit.harness import CLIENT, CLOSE, EGRESS, INGRESS, SERVER, SHUTDOWN, Connection, text
 
 
 def targets(connection: Connection) -> list[bytes]:
@@ -75,6 +75,17 @@ def test_a_filtered_exchange_gives_its_place_back() -> None:
     assert connection.in_flight == 0
 
 
+def test_exchanges_filtered_before_the_side_was_certain_give_their_places_back() -> None:
+    connection = Connection(born=False)
+    connection.limit(refuse=True)
+    connection.call(INGRESS, GET)
+    connection.call(EGRESS, response(b"200 OK", b"until close"))
+    connection.call(INGRESS, GET)
+    connection.end(CLOSE)
+    assert connection.counters() == {"seen": 2, "filtered": 2}
+    assert connection.in_flight == 0
+
+
 def test_a_call_of_too_many_turns_loses_what_is_outstanding() -> None:
     connection = Connection(CLIENT)
     connection.call(EGRESS, get(b"/1"))
@@ -138,6 +149,30 @@ def test_a_reader_follows_what_a_writer_is_still_sending() -> None:
         assert targets(connection) == [b"/", b"/2"]
         assert connection.counters() == {"seen": 2, "recorded": 2}
         assert int(connection.records()[0]["tcp_seq"]) == 0
+
+
+def test_a_request_is_taken_back_once() -> None:
+    """HTTP/2 after a request, in a send that the reader of what comes back follows first."""
+    connection = Connection(born=False)
+    connection.call_helped(
+        connection.given(EGRESS, GET + b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), connection.given(INGRESS, b"x")
+    )
+    assert connection.counters() == {"seen": 1, "lost_desync": 1, "unseen_http2": 1}
+    assert connection.in_flight == 0
+
+
+def test_what_a_call_sends_that_began_before_the_request_is_no_answer_to_it() -> None:
+    connection = Connection(born=False)
+    connection.call(INGRESS, get(b"/1"))
+    connection.call(EGRESS, HI)
+    written = connection.given(EGRESS, OK + HI)
+    written.bytes = len(OK)
+    connection.call_helped(written, connection.given(INGRESS, get(b"/2")))
+    written.bytes, written.skip = len(OK + HI), len(OK)
+    connection.call_given(written)
+    connection.call(EGRESS, response(b"202 OK", b"", b"Content-Length: 0"))
+    assert [(text(r, "target"), int(r["status"])) for r in connection.records()] == [(b"/1", 200), (b"/2", 202)]
+    assert connection.counters() == {"seen": 2, "recorded": 2, "unpaired_responses": 2}
 
 
 def test_after_lost_sync_the_rest_of_an_answer_is_not_taken_for_that_of_a_later_request() -> None:
@@ -207,6 +242,16 @@ def test_a_fake_request_in_a_body_does_not_turn_the_sides_around() -> None:
     assert set(connection.records()["role"].tolist()) == {CLIENT}
 
 
+@pytest.mark.parametrize("before", [b"\r\n", b"\n", b"\r"])
+def test_the_end_of_a_line_in_mid_stream_is_no_request_of_the_side_that_answers(before: bytes) -> None:
+    connection = Connection(born=False)
+    connection.call(EGRESS, before)
+    connection.call(INGRESS, GET)
+    connection.call(EGRESS, HI)
+    assert [(int(r["role"]), int(r["status"])) for r in connection.records()] == [(SERVER, 200)]
+    assert connection.counters() == {"seen": 1, "recorded": 1}
+
+
 def test_after_lost_sync_a_pipelining_connection_is_taken_up_only_when_it_was_quiet() -> None:
     connection = Connection(SERVER)
     connection.call(INGRESS, get(b"/1") + get(b"/2"))
@@ -233,6 +278,21 @@ def test_times_are_those_of_the_calls_that_moved_the_first_and_the_last_byte() -
     connection.call(EGRESS, OK)  # 90 to 95
     times = [[int(r[f"{name}_ktime_ns"]) for name in ("start", "first_byte", "end")] for r in connection.records()]
     assert times == [[20, 50, 75], [80, 90, 95]]
+
+
+def test_an_exchange_ends_no_sooner_than_its_bytes() -> None:
+    """This side's FIN ends what is outstanding, but for what moved after it."""
+    for role, requests, before, after in ((CLIENT, EGRESS, GET, b"HTTP/1.1 200 OK"), (SERVER, INGRESS, b"", GET)):
+        connection = Connection(role)
+        if before:
+            connection.call(requests, before)
+        connection.end(SHUTDOWN)
+        connection.call(INGRESS, after)  # 30 to 35, or 20 to 25
+        moved = connection.now + 5
+        connection.now += 10**9
+        connection.end(CLOSE)
+        (record,) = connection.records()
+        assert int(record["end_ktime_ns"]) == moved
 
 
 def test_first_byte_is_the_final_responses() -> None:

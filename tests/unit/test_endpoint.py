@@ -165,3 +165,36 @@ def test_the_exporter_of_metrics_takes_each_compression(
 ) -> None:
     set_all(monkeypatch, {"COMPRESSION": compression})
     report.make_exporter(endpoint.resolve("metrics", "http://127.0.0.1:9", protocol), explicit_url=True).shutdown()
+
+
+@pytest.mark.parametrize("value", ["Bearer abc==", "abc", "a=b,abc", "a=x\x01"])
+def test_a_header_that_cannot_be_sent_is_refused_and_not_named(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    """The SDK leaves it out: the spans would go without their credentials."""
+    set_all(monkeypatch, {"HEADERS": value})
+    with pytest.raises(UsageError, match=r"OTEL_EXPORTER_OTLP_HEADERS: header \d ") as raised:
+        endpoint.resolve("traces")
+    assert "abc" not in str(raised.value)
+
+
+@pytest.mark.parametrize("url", ["http://u:secret@h:4317", "u:secret@h:4317", "http://u:secret@[bad", "dns:u:secret@h"])
+def test_a_password_is_not_asked_for_as_a_hosts_name(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    """gRPC would have the whole authority resolved, password and all."""
+    set_all(monkeypatch, {"ENDPOINT": url})
+    with pytest.raises(UsageError, match="OTEL_EXPORTER_OTLP_ENDPOINT") as raised:
+        endpoint.resolve("traces", None, "grpc")
+    assert "secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize("url", ["//]", "unix://[", "http://[", "dns:\udc80", "unix:\udcdb"])
+def test_what_cannot_be_taken_apart_is_a_mistake(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv(PREFIX + "ENDPOINT", url)
+    with pytest.raises(UsageError, match="OTEL_EXPORTER_OTLP_ENDPOINT"):
+        endpoint.resolve("traces", None, "grpc")
+
+
+@pytest.mark.parametrize(
+    "url", ["dns:///h:4317", "dns:h:4317", "unix:/run/c.sock", "unix:///run/c.sock", "ipv6:[::1]:4317"]
+)
+def test_names_of_grpc_are_taken(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv(PREFIX + "ENDPOINT", url)
+    assert endpoint.resolve("traces", None, "grpc").url == url

@@ -110,6 +110,15 @@ def test_a_forked_process_that_is_gone_has_its_parents_name(tmp_path: Path) -> N
     assert identify(row(**child)).service_name == "shop"
 
 
+def test_a_process_whose_birth_was_lost_does_not_have_its_parents_name(tmp_path: Path) -> None:
+    process(tmp_path, "tester", "OTEL_SERVICE_NAME=shop\0")
+    (tmp_path / "77/comm").write_text("tester\n")
+    identify = Identifier(tmp_path)
+    identify(row(process_start_ns=START_NS))
+    child = {"tgid": 78, "process_start_ns": START_NS + 10**9, "parent_tgid": 77, "parent_start_ns": START_NS}
+    assert identify(row(**child, executed=1, comm=b"curl")).service_name == "curl"
+
+
 def test_what_exec_left_of_another_process_in_the_buffer_is_not_read(tmp_path: Path) -> None:
     born = birth(b"app\0", b"A=b\0OTEL_SERVICE_NAME=stale\0")
     born[0]["environment_bytes"] = 4
@@ -130,11 +139,22 @@ def test_a_reused_pid_is_another_process(tmp_path: Path) -> None:
     assert identify(row(process_start_ns=START_NS)).service_name == "app"
 
 
+def test_a_pid_that_went_to_another_within_a_tick_of_the_clock(tmp_path: Path) -> None:
+    """/proc tells starts apart by ticks of 10 ms: of two in one tick it shows the later."""
+    process(tmp_path, "later")
+    identify = Identifier(tmp_path)
+    for name, start_ns in ((b"earlier", START_NS + 1000), (b"later", START_NS + 2000)):
+        identify.born(birth(name + b"\0", b"OTEL_SERVICE_NAME=" + name + b"\0", start_ns=start_ns))
+    assert identify(row(process_start_ns=START_NS + 1000)).service_name == "earlier"
+    assert identify(row(process_start_ns=START_NS + 2000)).service_name == "app"
+
+
 def test_what_is_known_of_births_is_bounded(tmp_path: Path) -> None:
     identify = Identifier(tmp_path)
     for i in range(CACHE_MAX + 10):
         identify.born(birth(b"app\0", start_ns=i))
     assert len(identify._born) == CACHE_MAX
+    assert len(identify._newest) == 1
 
 
 def test_a_path_that_is_not_text_is_escaped(tmp_path: Path) -> None:
@@ -149,3 +169,28 @@ def test_names_are_bounded_and_decoded(tmp_path: Path) -> None:
     assert Identifier(tmp_path)(row()).service_name == "my shop"
     (tmp_path / "77/environ").write_text("OTEL_SERVICE_NAME=" + "x" * 100_000)
     assert Identifier(tmp_path)(row()).service_name == "x" * 255
+
+
+def test_a_folder_that_is_not_text_can_be_a_name(tmp_path: Path) -> None:
+    """One name that cannot be sent would fail a whole report of metrics, for good."""
+    (tmp_path / "cgroup.controllers").touch()
+    folder = os.fsencode(tmp_path) + b"/a\xffb.service"
+    os.mkdir(folder)  # noqa: PTH102 - Path knows no bytes
+    born = birth(b"app")
+    born[0]["cgroup"] = os.stat(folder).st_ino  # noqa: PTH116
+    identify = Identifier(tmp_path)
+    identify._cgroups = Cgroups((tmp_path,))
+    identify.born(born)
+    assert identify(row(process_start_ns=START_NS)).service_name == "a?b"
+
+
+def test_a_link_to_what_is_not_text_can_be_an_executable(tmp_path: Path) -> None:
+    link = tmp_path / "app"
+    os.symlink(os.fsencode(tmp_path) + b"/\xff", link)  # noqa: PTH211
+    identify = Identifier(tmp_path)
+    identify.born(birth(b"", filename=os.fsencode(link)))
+    assert identify(row(process_start_ns=START_NS)).executable == f"{tmp_path}/?"
+
+
+def test_a_process_without_any_name_has_one(tmp_path: Path) -> None:
+    assert Identifier(tmp_path)(row(comm=b"")).service_name == "unknown_service"

@@ -206,3 +206,75 @@ def test_attributes_that_must_be_asked_for() -> None:
         "client.port": None, "network.local.address": "127.0.0.1", "network.local.port": 40000, "url.scheme": "http",
     }  # fmt: skip
     assert not {"client.port", "network.local.address", "network.local.port"} & set(span().attributes)
+
+
+@pytest.mark.parametrize(
+    ("text", "want"),
+    [
+        ("token=?abc", "token=REDACTED"),
+        ("token=a;bc", "token=REDACTED"),
+        ("a=1;code=;abc", "a=1;code=REDACTED"),
+        ("token=abc==", "token=REDACTED"),
+        ("token%3Dabc&b=1", "REDACTED&b=1"),
+        ("u=?token=abc", "u=REDACTED"),
+        ("next=%252Fcb%253Ftoken%253Dabc", "next=REDACTED"),
+        ("next=http%253A%252F%252Fu:p%2540h", "next=http%253A%252F%252FREDACTED:REDACTED@h"),
+        ("next=http:%2F%2Fu:p@h", "next=http:%2F%2FREDACTED:REDACTED@h"),
+        ("next=h%25%33%41%25%32%46/u:p@h", "next=REDACTED"),
+        ("next=http://u:\u00a0p@h", "next=http://REDACTED:REDACTED@h"),
+        ("u=h%3%41//u:p&q@h", "REDACTED"),
+        ("h%3%41//u:abc&token=x@h", "REDACTED"),
+        ("u=http://a%3Ftoken=x@h;abc", "REDACTED"),
+        ("u=http://a%3Ftoken@h=abc", "REDACTED"),
+        ("u=http://u:mytoken@h&b=1", "u=http://REDACTED:REDACTED@h&b=1"),
+        ("h%3%41//u:abc;token=x@h&b=1", "REDACTED"),
+        ("h%3%41//u:abc&x@h%3%41//v:w@k", "REDACTED"),
+        ("h%25%33%41//u:abc=%25%340h&b=1", "REDACTED&b=1"),
+    ],
+)
+def test_secrets_that_hide_in_a_query(text: str, want: str) -> None:
+    assert redact.query(text) == want
+
+
+@pytest.mark.parametrize(
+    ("text", "want"),
+    [
+        ("/a;jsessionid=1A/b;v=2", "/a;jsessionid=REDACTED/b;v=2"),
+        ("/proxy/http%3A%2F%2Fu:p%40h/", "/proxy/http%3A%2F%2FREDACTED:REDACTED@h/"),
+        ("/proxy/%2Fcb%3Ftoken%3Dabc", "/proxy/%2Fcb%3FREDACTED"),
+        ("/h%3%41//u:p@h%3Ftoken%3Dabc", "/h://REDACTED:REDACTED@h?token=REDACTED"),
+        ("/x/http://a%3Ftoken=x@h;abc", "/x/http://REDACTED"),
+        ("/;sid=abc/http://a%3Ftoken=x@h", "/;sid=REDACTED/http://REDACTED"),
+        ("/a=b;c", "/a=b;c"),
+        ("/100%/@scope", "/100%/@scope"),
+    ],
+)
+def test_secrets_in_a_path(text: str, want: str) -> None:
+    assert redact.path(text) == want
+
+
+@pytest.mark.parametrize(
+    ("flags", "name", "want"),
+    [
+        ({"target": b"/?next=http://u:pass"}, "url.query", "next=http://REDACTED:REDACTED@"),
+        ({"target": b"/x/http://u:pass"}, "url.path", "/x/http://REDACTED:REDACTED@"),
+        ({"target": b"/x?a=http://h/y&b=2"}, "url.query", "a=http://h/y&b=2"),
+        ({"target": b"http://u:pass", **CLIENT}, "url.full", "http://example.com"),
+    ],
+)
+def test_userinfo_whose_end_was_cut_off(flags: dict[str, Any], name: str, want: str) -> None:
+    assert span(**flags, truncated=contract.number("TRUNCATED_TARGET")).attributes[name] == want
+
+
+def test_userinfo_in_an_authority_that_is_no_good() -> None:
+    """What is no host and port must not be given whole for a host."""
+    for authority in (b"u:secret@ho:st:80x", b"u:secret%40h:1", b"u:sec\nret@h"):
+        made = span(target=b"/", host=authority, host_bytes=len(authority))
+        assert "sec" not in made.attributes["server.address"]
+        called = span(**CLIENT, target=b"/", host=authority, host_bytes=len(authority))
+        assert "sec" not in called.attributes["url.full"]
+
+
+def test_times_that_cannot_be_are_kept_within_what_can_be_sent() -> None:
+    made = span(start_ktime_ns=(1 << 64) - 1, end_ktime_ns=0, first_byte_ktime_ns=1)
+    assert (made.start_unix_ns, made.duration_ns, made.first_byte_ns) == ((1 << 63) - 1, 0, 0)

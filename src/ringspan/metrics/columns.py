@@ -14,6 +14,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 CLIENT, SERVER = contract.number("ROLE_CLIENT"), contract.number("ROLE_SERVER")
 CONNECT_FAILURE = contract.number("RECORD_CONNECT_FAILURE")
 SLASH, AF_UNIX = ord("/"), 1
+HOST_MAX = contract.number("HOST_MAX")
 UNIX_PATH_WORDS = -(-contract.number("UNIX_PATH_MAX") // 8)  # the last holds a part of comm: one series more to look up
 MIXED_MAX = 64  # columns of 64 bits that tell a series, a Host of full length among them
 # All fixed fields stand behind the texts: one strided copy of them, and every column is close at hand.
@@ -105,7 +106,7 @@ def _telling(batch: Array, columns: Array) -> Iterator[Array]:
 
 def _server_names(batch: Array, columns: Array, clients: Array) -> Iterator[Array]:
     """Whom a client called: Host, else the socket's address; of a target that is no path, its endpoint."""
-    longest = int(columns["host_bytes"][clients].max())
+    longest = min(int(columns["host_bytes"][clients].max()), HOST_MAX)
     yield from words(batch, "host", (longest + 7) // 8).T
     yield from np.ascontiguousarray(columns["remote_address"]).view(np.uint64).reshape(-1, 2).T
     if (columns["family"] == AF_UNIX).any():

@@ -142,6 +142,11 @@ class ExchangeMetrics:
             if len(latest) > EXEMPLARS_MAX:
                 del latest[next(iter(latest))]
 
+    @property
+    def overflowed(self) -> int:
+        """How many records found no series of their own."""
+        return int(self._histograms[DURATION].totals[list(OVERFLOW_SLOTS.values())].sum())
+
     def tidy(self, now: float, unreported_s: float) -> None:
         """Forget who is who (exec changes it), and series without traffic that have been reported as they are."""
         self._known.clear()

@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
 from opentelemetry.util.re import parse_env_headers
 
-from ringspan import __version__
+from ringspan import __version__, redact, trusted
 from ringspan.errors import UsageError
 
 Signal = Literal["traces", "metrics"]
@@ -19,6 +18,7 @@ PROTOCOLS = ("grpc", "http/protobuf")
 COMPRESSIONS = ("none", "gzip", "deflate")
 DEFAULTS = {"grpc": "http://localhost:4317", "http/protobuf": "http://localhost:4318"}
 HEADER_NAME = re.compile(r"[A-Za-z0-9_.-]+")
+PEM_MAX, SHOWN_MAX = 1 << 20, 200
 USER_AGENT = f"ringspan/{__version__}"
 
 
@@ -50,7 +50,7 @@ def _one_of(signal: Signal, name: str, choices: tuple[str, ...], default: str) -
     where, value = variable(signal, name)
     chosen = (value or default).strip().lower()
     if chosen not in choices:
-        raise UsageError(f"{where}: {value!r} is not one of {', '.join(choices)}")
+        raise UsageError(f"{where}: {(value or '')[:SHOWN_MAX]!r} is not one of {', '.join(choices)}")
     return chosen
 
 
@@ -60,7 +60,7 @@ def wanted(signal: Signal, otlp: str | None) -> bool:
     if kind == "none" or os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         return False
     if kind != "otlp":
-        raise UsageError(f"OTEL_{signal.upper()}_EXPORTER: {kind!r} is not one of otlp, none")
+        raise UsageError(f"OTEL_{signal.upper()}_EXPORTER: {kind[:SHOWN_MAX]!r} is not one of otlp, none")
     return bool(otlp or variable(signal, "ENDPOINT")[1])
 
 
@@ -76,13 +76,18 @@ def _url(signal: Signal, otlp: str | None, protocol: str) -> str:
 
 def _check(url: str, protocol: str, where: str) -> None:
     """Refuse what cannot be sent to: over gRPC also host:port and unix:path are names (gRPC naming)."""
+    named = protocol == "grpc" and url.startswith(("unix:", "dns:", "ipv4:", "ipv6:"))
     try:
+        urlsplit(url)  # as it is taken apart later
         parts = urlsplit(url if "://" in url or protocol != "grpc" else f"http://{url.removeprefix('dns:')}")
-        good = bool(parts.scheme in ("http", "https") and parts.hostname) and parts.port != 0
+        good = named or (bool(parts.scheme in ("http", "https") and parts.hostname) and parts.port != 0)
     except ValueError:
-        good = False
-    if not good and not (protocol == "grpc" and url.startswith(("unix:", "dns:", "ipv4:", "ipv6:"))):
-        raise UsageError(f"{where}: {url!r} is not a URL that spans can be sent to", f"such as {DEFAULTS[protocol]}")
+        good = named and "//" not in url
+    if not good or not url.isprintable():  # of undecodable bytes neither library knows what to do
+        quoted = repr(redact.endpoint(url)[:SHOWN_MAX])
+        raise UsageError(f"{where}: {quoted} is not a URL that spans can be sent to", f"such as {DEFAULTS[protocol]}")
+    if protocol == "grpc" and "@" in url and not url.startswith("unix:"):  # it would be asked for as a host's name
+        raise UsageError(f"{where}: user and password are not sent over gRPC", "use OTEL_EXPORTER_OTLP_HEADERS")
 
 
 def _timeout(signal: Signal) -> float:
@@ -92,23 +97,29 @@ def _timeout(signal: Signal) -> float:
     except ValueError:
         seconds = -1.0
     if not 0 < seconds < float("inf"):
-        raise UsageError(f"{where}: {value!r} is not a number of seconds above 0")
+        raise UsageError(f"{where}: {(value or '')[:SHOWN_MAX]!r} is not a number of seconds above 0")
     return seconds
 
 
 def _file(signal: Signal, name: str) -> str | None:
     where, value = variable(signal, name)
     if value and b"-----BEGIN " not in (read_file(value, where) or b""):
-        raise UsageError(f"{where}: {value} is not PEM")
+        raise UsageError(f"{where}: {value[:SHOWN_MAX]} is not PEM")
     return value
 
 
 def _headers(signal: Signal) -> dict[str, str]:
+    """Read the headers as the SDK does, but refuse what it would leave out; a wrong one may be secret as a whole."""
     where, value = variable(signal, "HEADERS")
-    headers = dict(parse_env_headers(value or "", liberal=True))
-    for name, text in headers.items():
-        if not HEADER_NAME.fullmatch(name) or not (text.isascii() and text.isprintable()):
-            raise UsageError(f"{where}: the header {name!r} has a name or a value that cannot be sent")
+    headers: dict[str, str] = {}
+    for number, part in enumerate(filter(str.strip, (value or "").split(",")), 1):
+        one = parse_env_headers(part, liberal=True)
+        good = all(HEADER_NAME.fullmatch(name) and text.isascii() and text.isprintable() for name, text in one.items())
+        if not one or not good:
+            raise UsageError(
+                f"{where}: header {number} has a name or a value that cannot be sent", "give name=value,..."
+            )
+        headers |= one
     return headers
 
 
@@ -143,7 +154,8 @@ def resolve(signal: Signal, otlp: str | None = None, protocol: str | None = None
 
 def read_file(path: str | None, where: str = "") -> bytes | None:
     """Read a certificate or key, if one is named; raises UsageError."""
-    try:
-        return Path(path).read_bytes() if path else None
-    except OSError as error:
-        raise UsageError(f"{where}: {path}: {error.strerror}") from error
+    if not path:
+        return None
+    if "-----BEGIN" in path:
+        raise UsageError(f"{where}: holds a key or certificate itself", "give the path of a file that holds it")
+    return trusted.read(path, PEM_MAX, f"{where}: {path[:SHOWN_MAX]}" if where else path[:SHOWN_MAX])

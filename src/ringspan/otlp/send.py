@@ -28,6 +28,7 @@ CHANNEL_OPTIONS = [
     ("grpc.primary_user_agent", USER_AGENT),
 ]
 REASON_MAX = 80
+TLS_ERROR, TLS_WORDS = "TLS error", ("handshake", "CERTIFICATE_VERIFY_FAILED", "Hostname Verification", "Peer name")
 ANSWER_MAX = 1 << 20
 
 
@@ -106,7 +107,9 @@ def _refused(error: Any) -> Answer:
     code = error.code().name
     wait = _retry_delay(error.trailing_metadata() or ())
     again = code in RETRYABLE_CODES or (code == "RESOURCE_EXHAUSTED" and wait is not None)
-    return Answer(taken=False, again=again, wait_s=wait, reason=code.lower().replace("_", " "))
+    failed_tls = code == "UNAVAILABLE" and any(word in str(error.details()) for word in TLS_WORDS)
+    reason = TLS_ERROR if failed_tls else code.lower().replace("_", " ")
+    return Answer(taken=False, again=again, wait_s=wait, reason=reason)
 
 
 def _retry_delay(metadata: Any) -> float | None:
@@ -195,7 +198,7 @@ def _compressed(body: bytes, how: str) -> bytes:
 
 def _what(error: BaseException) -> str:
     """Name an error of the connection in few words that are always the same."""
-    names = {"ConnectTimeout": "timeout", "ReadTimeout": "timeout", "SSLError": "TLS error"}
+    names = {"ConnectTimeout": "timeout", "ReadTimeout": "timeout", "SSLError": TLS_ERROR}
     return names.get(type(error).__name__, "unreachable")
 
 

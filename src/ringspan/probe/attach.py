@@ -83,7 +83,7 @@ class Attacher:
     def load(self) -> None:
         """Load all programs; raises CannotTrace with the verifier's words."""
         programs = self.programs
-        for name in (*self._capture.called, *self._capture.tracepoints.values()):
+        for name in (*self._capture.called, *self._capture.tracepoints.values(), *captures.RUN_BY_US):
             programs.add(name, self._raw)
         for hook in self._hooks:
             programs.add(hook.enter, self._kind(hook, at_return=False), self._place(hook))

@@ -206,6 +206,9 @@ def read_types(functions: Iterable[str] = ()) -> KernelTypes:
     flags += [f"-D{flag}" for pattern, flag in TELLING.items() if re.search(pattern, text)]
     found = _functions(bpf, btf, functions)
     bpf.btf__free(btf)
+    timed = re.search(rb"\bstruct timespec64 (\w*i_ctime);", text)
+    if timed:
+        flags.append(f"-DINODE_CTIME={timed[1].decode()}")
     return KernelTypes(text, flags, found)
 
 

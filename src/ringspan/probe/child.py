@@ -1,6 +1,6 @@
 """The short-lived process that holds BCC and LLVM: compiles, loads, attaches, hands the descriptors over, and goes.
 
-Run as `python -m ringspan.probe.child SOCKET_FD`; the settings come by the socket, as JSON. Its last
+Run as `python -m ringspan.probe.child SOCKET_FD PARENT_PID`; the settings come by the socket, as JSON. Its last
 message there is JSON, with the descriptors of maps, links and programs beside it; on failure, reason and remedy.
 """
 
@@ -9,16 +9,17 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import signal
 import socket
 import sys
 from typing import Any
 
 from ringspan.errors import CannotTrace, RingspanError
-from ringspan.probe import captures
+from ringspan.probe import captures, tree
 from ringspan.probe.attach import Attacher, obstacle
 from ringspan.probe.captures import Capture
-from ringspan.probe.compiler import compile_capture, import_bcc
-from ringspan.probe.settings import ProbeSettings
+from ringspan.probe.compiler import compile_capture, die_with_parent, import_bcc
+from ringspan.probe.settings import EXECUTABLES_MAX, ProbeSettings
 from ringspan.protocols import http1
 
 HANDED_OVER = [
@@ -60,18 +61,25 @@ def fill_maps(program: Any, settings: ProbeSettings) -> None:
     """Fill what the programs read: the automaton and the filters."""
     automata = program["automata"]
     automata[ctypes.c_int(0)] = automata.Leaf.from_buffer_copy(http1.table())
+    evicted = program["evicted"]  # 0 is no connection's key: whether some found no room there
+    evicted[evicted.Key(0)] = evicted.Leaf(0)
     for name, values in (("wanted_pids", settings.pids), ("wanted_ports", settings.ports)):
         table = program[name]
         for value in values:
             table[table.Key(value)] = table.Leaf(1)
     table = program["judged_executables"]
-    for inode, device, wanted in settings.executables:
-        table[table.Key(inode, device)] = table.Leaf(wanted)
+    for inode, device, changed_ns, wanted in settings.executables[:EXECUTABLES_MAX]:
+        table[table.Key(inode, device, changed_ns)] = table.Leaf(wanted)
 
 
 def receive_settings(channel: socket.socket) -> str:
-    """Read the settings: too long for a command line, so in parts, the last of which is empty."""
-    return b"".join(iter(lambda: channel.recv(MESSAGE_BYTES), b".")).decode()
+    """Read the settings: too long for a command line, so in parts, the last of which is a dot."""
+    parts = []
+    while (part := channel.recv(MESSAGE_BYTES)) != b".":
+        if not part:
+            raise SystemExit  # the parent has ended
+        parts.append(part)
+    return b"".join(parts).decode()
 
 
 def hand_over(channel: socket.socket, settings: ProbeSettings) -> None:
@@ -101,11 +109,18 @@ def hand_over(channel: socket.socket, settings: ProbeSettings) -> None:
 
 def main() -> None:
     """Serve the parent once; always answers, then leaves without BCC's own clean-up, which would detach."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+    die_with_parent()
     channel = socket.socket(fileno=int(sys.argv[1]))
     try:
-        hand_over(channel, ProbeSettings.from_json(receive_settings(channel)))
+        settings = ProbeSettings.from_json(receive_settings(channel))
+        if os.getppid() == int(sys.argv[2]):
+            tree.remove_stale()
+            hand_over(channel, settings)
     except RingspanError as error:
         channel.send(json.dumps({"reason": error.reason, "remedy": error.remedy}).encode())
+    except (SystemExit, BrokenPipeError, ConnectionResetError):  # there is no one left to serve
+        pass
     channel.close()
     os._exit(0)
 

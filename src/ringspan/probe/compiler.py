@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import ctypes
 import os
-import tempfile
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from ringspan.errors import CannotTrace
-from ringspan.probe import btf
+from ringspan.probe import btf, tree
 from ringspan.probe.captures import Capture
 from ringspan.probe.settings import ProbeSettings
 from ringspan.probe.source import assemble
 
 SAID_BYTES = 1 << 16
-PR_SET_SECUREBITS, NO_SETUID_FIXUP, NOBODY = 28, 1 << 2, 65534
+PR_SET_PDEATHSIG, PR_SET_SECUREBITS, NO_SETUID_FIXUP, NOBODY = 1, 28, 1 << 2, 65534
 
 
 def said() -> list[str]:
@@ -27,6 +26,11 @@ def said() -> list[str]:
         return [line for line in os.pread(2, SAID_BYTES, 0).decode(errors="replace").splitlines() if line.strip()]
     except OSError:
         return []
+
+
+def die_with_parent() -> None:
+    """Have SIGTERM sent to this process when its parent ends."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
 
 
 def import_bcc() -> Any:
@@ -56,10 +60,12 @@ def without_kernel_symbols() -> Iterator[None]:
         yield
         return
     os.seteuid(NOBODY)
+    die_with_parent()  # a change of user calls it off
     try:
         yield
     finally:
         os.seteuid(0)
+        die_with_parent()
 
 
 def function_flags(types: btf.KernelTypes) -> list[str]:
@@ -94,9 +100,9 @@ def compile_capture(bcc: Any, settings: ProbeSettings, capture: Capture) -> Comp
     flags.append("-Wno-everything")
     if not os.environ.get("RINGSPAN_DEBUG"):
         flags.append("-g0")  # no line numbers in the verifier's words, and a fifth of a second less
-    with tempfile.TemporaryDirectory(prefix="ringspan-") as tree:
-        btf.write_tree(Path(tree), types.text)
-        os.environ["BCC_KERNEL_SOURCE"] = tree
+    with tree.private_folder(os.getppid()) as folder:
+        btf.write_tree(folder, types.text)
+        os.environ["BCC_KERNEL_SOURCE"] = str(folder)
         try:
             with without_kernel_symbols():
                 return Compiled(bcc, bcc.BPF(text=assemble(capture.source), cflags=flags), types)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,6 +14,29 @@ from ringspan.errors import CannotTrace
 from ringspan.probe import maps
 
 CONFIRMED = 1  # enum confirmation in bpf/state.h
+EXCHANGE_KEY_BYTES, CONNECTION_KEY_BYTES = 16, 8
+HEAD = contract.header().structs["connection_head"]
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+class Exchanges(NamedTuple):
+    """Some of the exchanges that have begun and not ended: views, good until the next ones are read."""
+
+    keys: Array  # bytes, one row each
+    records: Array
+    confirmed: Array  # as HTTP
+
+    @property
+    def connections(self) -> Array:
+        """The identity of each one's connection."""
+        return self.keys.view(np.uint64)[:, 0]
+
+
+class Connections(NamedTuple):
+    """All connections: their keys, and how their states begin."""
+
+    keys: Array
+    heads: Array
 
 
 @dataclass(frozen=True)
@@ -58,11 +81,34 @@ class Probe:
 
     def in_flight(self) -> np.ndarray[Any, np.dtype[Any]]:
         """Return the records of exchanges that have begun, are confirmed as HTTP, and have not ended."""
-        fd, record = self.maps["exchanges"], contract.RECORD.itemsize
-        values = (maps.lookup(fd, key, record + 8) for key in maps.keys(fd, 16))
-        return np.frombuffer(
-            b"".join(value[:record] for value in values if value and value[record] == CONFIRMED), contract.RECORD
-        )
+        parts = [some.records[some.confirmed] for some in self.exchanges()]
+        return np.concatenate(parts) if parts else np.empty(0, contract.RECORD)
+
+    def count_in_flight(self) -> int:
+        """Return how many exchanges have begun, are confirmed as HTTP, and have not ended."""
+        return sum(int(some.confirmed.sum()) for some in self.exchanges())
+
+    def exchanges(self) -> Iterator[Exchanges]:
+        """Read the table of exchanges."""
+        size = contract.RECORD.itemsize
+        for keys, values in maps.entries(self.maps["exchanges"], EXCHANGE_KEY_BYTES, size + 8):
+            records = np.ndarray(len(values), contract.RECORD, values, strides=values.strides[:1])
+            yield Exchanges(keys, records, values[:, size] == CONFIRMED)
+
+    def connections(self) -> Connections:
+        """Read the table of connections."""
+        keys, heads = [np.empty(0, np.uint64)], [np.empty(0, HEAD)]
+        for some, values in maps.entries(self.maps["connections"], CONNECTION_KEY_BYTES, self.connection_bytes):
+            keys.append(some.view(np.uint64)[:, 0].copy())
+            heads.append(np.ndarray(len(values), HEAD, values, strides=values.strides[:1]).copy())
+        return Connections(np.concatenate(keys), np.concatenate(heads))
+
+    def evict(self, key: int, head: Any, *, whole: bool) -> bool:
+        """Give up a connection, or what is in flight on it; whether that was done. Raises OSError before Linux 5.10."""
+        asked = np.zeros(1, contract.header().structs["eviction"])
+        asked["connection"], asked["identity"], asked["moved_ns"] = key, head["identity"], head["moved_ns"]
+        asked["whole"] = whole
+        return bool(maps.run(self.functions["on_evict"], asked.tobytes()))
 
     def detach(self) -> None:
         """Stop capture; what is in the ring and the maps can still be read."""

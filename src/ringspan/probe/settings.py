@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 
 ARCHITECTURES = {"x86_64": "RINGSPAN_X86_64", "aarch64": "RINGSPAN_ARM64"}
 BIRTH_RING_BYTES = 1 << 20  # some hundred processes between two looks
+EXECUTABLES_MAX = 65536
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class ProbeSettings:
     pids: list[int] = field(default_factory=list)
     ports: list[int] = field(default_factory=list)
     by_executable: bool = False
-    executables: list[tuple[int, int, bool]] = field(default_factory=list)  # inode, device, wanted
+    executables: list[tuple[int, int, int, bool]] = field(default_factory=list)  # inode, device, ctime, wanted
     ring_bytes: int = 16 << 20
     connections: int = 16384
     exchanges: int = 8192
@@ -49,6 +50,7 @@ class ProbeSettings:
             f"-DEXCHANGES_MAX={self.exchanges}",
             f"-DCALLS_MAX={self.calls}",
             f"-DATTEMPTS_MAX={self.attempts}",
+            f"-DEXECUTABLES_MAX={EXECUTABLES_MAX if self.by_executable else 1}",
         ]
         if self.role != "both":
             flags.append(f"-DFILTER_ROLE=ROLE_{self.role.upper()}")

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ringspan.errors import CannotTrace
+from ringspan.probe import tree
 
 if TYPE_CHECKING:
     from ringspan.probe.session import Probe
@@ -32,9 +33,10 @@ class Start:
 
     def __init__(self, settings: ProbeSettings) -> None:
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        command = [sys.executable, "-P", "-m", "ringspan.probe.child", str(theirs.fileno())]
+        command = [sys.executable, "-P", "-m", "ringspan.probe.child", str(theirs.fileno()), str(os.getpid())]
         self._said = tempfile.TemporaryFile()  # noqa: SIM115
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(os.path.isabs, sys.path))}
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}  # secrets
+        environment["PYTHONPATH"] = os.pathsep.join(filter(os.path.isabs, sys.path))
         self._process = subprocess.Popen(
             command, pass_fds=[theirs.fileno()], env=environment, stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL, stderr=self._said, start_new_session=True,
@@ -72,6 +74,7 @@ class Start:
         self._process.kill()
         self._process.wait()
         self._said.close()
+        tree.remove_of(os.getpid())
 
     def _receive(self, stop: Callable[[], bool]) -> tuple[dict[str, Any], list[int]] | None:
         while not select.select([self._channel], [], [], LOOK_S)[0]:

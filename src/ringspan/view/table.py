@@ -24,7 +24,7 @@ ORDERS = {"c": "count", "e": "errors", "l": "latency", "n": "name"}
 RIGHT = {"St", "Count", "Err", "p50", "p95", "p99"}
 COLUMNS = ["Endpoint", "Method", "St", "Count", "Err", "p50", "p95", "p99", "Process"]
 PROCESS_WIDTH = 12
-LEDGER_LINES, MARGIN = 6, 3
+LEDGER_LINES, MARGIN = 7, 3
 
 
 @dataclass(frozen=True)
