@@ -18,7 +18,7 @@ static __always_inline bool read_destination(struct attempt *a, u64 address, u64
 	if (family == AF_UNIX_) {
 		bytes -= 2;
 		OPAQUE(bytes);
-		if (bytes > 0 && bytes <= UNIX_PATH_MAX)
+		if (bytes <= UNIX_PATH_MAX)
 			read_address(a->unix_path, bytes, address + 2);
 		return true;
 	}

@@ -229,6 +229,7 @@ static __always_inline void read_unix_path(struct sock *sk, char *path)
 	READ(bytes, address->len);
 	size = (u32)bytes - 2;
 	OPAQUE(size);
-	if (size > 0 && size <= UNIX_PATH_MAX)
+	if (size <=
+	    UNIX_PATH_MAX) /* not 0 too: a sum of both tests is one that old verifiers lose */
 		bpf_probe_read_kernel(path, size, (char *)address->name + 2);
 }
