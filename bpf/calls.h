@@ -109,19 +109,24 @@ static __always_inline bool exit_receive(u64 number, const u64 *arguments, u32 f
 					 u64 now)
 {
 	u64 flags = receive_flags(number, arguments);
-	struct call call = {.number = number, .flags = flags};
 	struct connection *c;
 	struct stream s = {};
+	struct work *w;
 
-	if (is_own_process() || !socket_read(fd, &s) || !is_telling(flags, result))
+	if (is_own_process() || !socket_read(fd, &s) || !is_telling(s.sk, flags, result))
 		return false;
 	c = s.inode ? connection_for_caller(&s) : connection_noted(&s);
 	if (!c || c->off)
 		return false;
-	call.sk = (u64)s.sk;
-	call.unplaced = number == SYS_RECVMMSG && result > PIECES_MAX;
-	__builtin_memcpy(call.arguments, arguments, sizeof(call.arguments));
-	return end_receive(&call, c, result, now);
+	w = begin_receive(c, s.sk, result, now);
+	if (!w)
+		return false;
+	w->call.number = number;
+	w->call.flags = flags;
+	w->call.unplaced = number == SYS_RECVMMSG && result > PIECES_MAX;
+	__builtin_memcpy(w->call.arguments, arguments, sizeof(w->call.arguments));
+	place_receive(w, c);
+	return true;
 }
 
 static __always_inline void exit_accept(s64 fd)

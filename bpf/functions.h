@@ -199,13 +199,20 @@ static __always_inline bool exit_receiving(s64 result)
 {
 	struct connection *c;
 	struct call call;
+	struct work *w;
 
-	if (!take_call(&call, PURPOSE_RECEIVE) || !is_telling(call.flags, result))
+	if (!take_call(&call, PURPOSE_RECEIVE) ||
+	    !is_telling((struct sock *)call.sk, call.flags, result))
 		return false;
 	c = connections.lookup(&call.sk);
 	if (!c || c->off || c->head.identity != call.identity)
 		return false;
-	return end_receive(&call, c, result, bpf_ktime_get_ns());
+	w = begin_receive(c, (struct sock *)call.sk, result, bpf_ktime_get_ns());
+	if (!w)
+		return false;
+	w->call = call;
+	place_receive(w, c);
+	return true;
 }
 
 static __always_inline void exit_connecting(s64 result)

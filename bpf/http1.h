@@ -77,6 +77,7 @@ static __always_inline u64 leap(struct work *w, const struct automaton *a, u32 s
 static __always_inline u32 scan(struct work *w, const struct automaton *a, u32 state)
 {
 	u64 position = w->position & POSITION_MASK, filled = w->filled;
+	u32 index;
 	int i;
 
 	__builtin_memset(w->mark, 0, sizeof(w->mark[0]) * ((STATES_MARKED + 7) & ~3));
@@ -94,7 +95,9 @@ static __always_inline u32 scan(struct work *w, const struct automaton *a, u32 s
 			if (n == 8 || position == filled)
 				continue;
 		}
-		state = a->next[((state & 255) << 8) | (u8)w->window[position]];
+		index = ((state & 255) << 8) | (u8)w->window[position];
+		BOUND(index, 0xffff);
+		state = a->next[index];
 		/* The mask is for the verifier: every turn of the loop then begins alike, and is
 		 * walked once. */
 		position = (position + 1) & POSITION_MASK;

@@ -10,6 +10,17 @@
 /* Keeps clang from rewriting a bound it has proved into one that the verifier cannot follow. */
 #define OPAQUE(x) asm volatile("" : "+r"(x))
 
+/* Says a bound that old verifiers (before 5.12) do not find by themselves. */
+#ifdef HAS_ATOMICS
+#define BOUND(x, mask)
+#else
+#define BOUND(x, mask)         \
+	do {                   \
+		OPAQUE(x);     \
+		(x) &= (mask); \
+	} while (0)
+#endif
+
 /* Makes clang read memory anew, so that the verifier finds every turn of a loop alike and walks it
  * once. */
 #define FORGET() asm volatile("" : : : "memory")

@@ -62,38 +62,43 @@ static __always_inline bool end_send(const struct call *call, s64 result, u64 no
 }
 
 /* Does a receive's result say anything of the stream? */
-static __always_inline bool is_telling(u64 flags, s64 result)
+static __always_inline bool is_telling(struct sock *sk, u64 flags, s64 result)
 {
-	return (result >= 0 || is_fatal(result)) && !(flags & (MSG_PEEK_ | MSG_ERRQUEUE_));
+	if (flags & (MSG_PEEK_ | MSG_ERRQUEUE_))
+		return false;
+	return result > 0 || (result ? is_fatal(result) : is_at_end(sk));
 }
 
-/* A receive has ended; true if it is to be followed. */
-static __always_inline bool end_receive(const struct call *call, struct connection *c, s64 result,
-					u64 now)
+/* Begin the work of a receive that tells something, for its call to be filled in; 0 if it cannot be
+ * done. */
+static __always_inline struct work *begin_receive(struct connection *c, struct sock *sk, s64 result,
+						  u64 now)
 {
-	struct sock *sk = (struct sock *)call->sk;
 	struct work *w;
 
-	if (!result && !is_at_end(sk))
-		return false;
 	if (c->fresh && result > 0)
 		note_unserved(sk, c, result);
 	c->fresh = 0;
-	w = begin_work(c, call->sk, INGRESS, now);
+	w = begin_work(c, (u64)sk, INGRESS, now);
 	if (!w)
-		return false;
-	w->call = *call;
-	w->call.family = c->head.family;
+		return 0;
 	w->moved = result > 0 ? result : 0;
 	w->ended = !result;
 	w->error = result < 0 ? fatal_error(result) : 0;
-	if (c->head.family != AF_UNIX_) {
-		/* A client's are not asked for; but a guess at the role may be taken back. */
-		if (c->role != ROLE_CLIENT || c->role_known != ROLE_CERTAIN)
-			w->call.sequence = sequence_read(sk) - bytes_received(w, call->number);
-		w->opaque = (call->flags & MSG_TRUNC_) != 0; /* consumed, and shown to no one */
-	}
-	return true;
+	return w;
+}
+
+/* ... whose call has been filled in. */
+static __always_inline void place_receive(struct work *w, const struct connection *c)
+{
+	w->call.family = c->head.family;
+	if (c->head.family == AF_UNIX_)
+		return;
+	/* A client's are not asked for; but a guess at the role may be taken back. */
+	if (c->role != ROLE_CLIENT || c->role_known != ROLE_CERTAIN)
+		w->call.sequence = sequence_read((struct sock *)w->connection) -
+				   bytes_received(w, w->call.number);
+	w->opaque = (w->call.flags & MSG_TRUNC_) != 0; /* consumed, and shown to no one */
 }
 
 /* A connection has been accepted by a process that is asked for. */

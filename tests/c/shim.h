@@ -19,6 +19,7 @@ typedef int64_t s64;
 #endif
 #define min_u64(a, b) ((a) < (b) ? (a) : (b))
 #define OPAQUE(x) ((void)(x))
+#define BOUND(x, mask) ((x) &= (mask))
 #define FORGET() __asm__ volatile("" : : : "memory")
 #define AF_UNIX_ 1
 #define ETIMEDOUT_ 110
