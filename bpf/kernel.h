@@ -10,16 +10,12 @@
 /* Keeps clang from rewriting a bound it has proved into one that the verifier cannot follow. */
 #define OPAQUE(x) asm volatile("" : "+r"(x))
 
-/* Says a bound that old verifiers (before 5.12) do not find by themselves. */
-#ifdef HAS_ATOMICS
-#define BOUND(x, mask)
-#else
+/* Says a bound that verifiers before 6.12 do not find by themselves. */
 #define BOUND(x, mask)         \
 	do {                   \
 		OPAQUE(x);     \
 		(x) &= (mask); \
 	} while (0)
-#endif
 
 /* Makes clang read memory anew, so that the verifier finds every turn of a loop alike and walks it
  * once. */
