@@ -101,7 +101,7 @@ static void check_text(const struct talk *t, u32 direction, u32 from, const char
 
 static bool ends_status(const struct talk *t, u32 direction, u32 at)
 {
-	return at == t->sent[direction] || strchr(" \r\n", t->streams[direction][at]);
+	return at == t->sent[direction] || (direction == EGRESS && at == t->unsent_from) || strchr(" \r\n", t->streams[direction][at]);
 }
 
 /* Where a status line with this status begins, in these bytes or beyond: its first byte is in [from, to); -1 if nowhere. */

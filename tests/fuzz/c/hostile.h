@@ -140,6 +140,8 @@ static void return_send(s64 result)
 	if (!hostile.lingers)
 		return;
 	hostile.lingers = 0;
+	if (result < 0 && hostile.lingered)
+		hostile.talk.unsent_from = hostile.lingered->from;
 	limit();
 	cpu.thread = hostile.sender;
 	sock_of(&hostile.talk)->write_seq = hostile.talk.sent[EGRESS];

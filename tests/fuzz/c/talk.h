@@ -46,6 +46,7 @@ struct talk {
 	u32 records;
 	s64 request_at; /* where the last record's request begins, and its response */
 	s64 response_at;
+	u32 unsent_from; /* where a send begins that failed after it had entered its call; 0: none did */
 	struct moved moved[MOVED_MAX];
 	u8 streams[2][STREAM_MAX];
 };
@@ -173,6 +174,7 @@ static void begin_talk(struct talk *t, u32 fd, u64 inode, u32 role)
 	t->records = 0;
 	t->request_at = -1;
 	t->response_at = -1;
+	t->unsent_from = 0;
 	cpu.thread = t->thread;
 	open_socket(fd, inode, t->family);
 	if (role == ROLE_SERVER)
