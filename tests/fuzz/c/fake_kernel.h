@@ -332,9 +332,13 @@ static inline void map_clear(struct map *m)
 #define BPF_RB_NO_WAKEUP 1
 #define BPF_RINGBUF_OUTPUT(name, pages)                                 \
 	static long name##_output(const void *what, u64 bytes, u64 flags); \
+	static void *name##_reserve(u64 bytes);                         \
+	static void name##_submit(void *what, u64 flags);               \
 	static const struct {                                           \
 		long (*ringbuf_output)(const void *, u64, u64);         \
-	} name = {name##_output}
+		void *(*ringbuf_reserve)(u64);                          \
+		void (*ringbuf_submit)(void *, u64);                    \
+	} name = {name##_output, name##_reserve, name##_submit}
 
 /* A tail call does not return; one too many does nothing. (Not checked: AddressSanitizer would clear the stack's marks, slowly.) */
 __attribute__((noinline)) PLAIN static void tail_call(void *context, int program)

@@ -28,7 +28,7 @@ struct manner {
 };
 
 /* The memory of one call. */
-struct memory {
+struct call_memory {
 	struct iovec iovecs[IOVECS_MAX];
 	struct mmsghdr_user messages[IOVECS_MAX];
 	struct user_msghdr message;
@@ -51,7 +51,7 @@ struct talk {
 	u8 streams[2][STREAM_MAX];
 };
 
-static struct memory ordinary, lingering;
+static struct call_memory ordinary, lingering;
 static struct sockaddr_named {
 	u16 family;
 	char data[26];
@@ -125,7 +125,7 @@ static bool within(const void *from, const void *to, u64 at, u64 bytes)
 	return at >= (u64)from && at + bytes <= (u64)to;
 }
 
-static bool memory_holds(const struct memory *m, u64 at, u64 bytes)
+static bool memory_holds(const struct call_memory *m, u64 at, u64 bytes)
 {
 	return within(m->from, m->to, at, bytes) || within(m, &m->from, at, bytes);
 }
@@ -184,7 +184,7 @@ static void begin_talk(struct talk *t, u32 fd, u64 inode, u32 role)
 }
 
 /* Lay bytes out as iovecs, the last with so much room to spare; returns how many. */
-static u32 lay_iovecs(struct memory *m, u32 piece, u32 spare)
+static u32 lay_iovecs(struct call_memory *m, u32 piece, u32 spare)
 {
 	u32 n = 0, left = m->to - m->from;
 	const u8 *at = m->from;
@@ -202,7 +202,7 @@ static u32 lay_iovecs(struct memory *m, u32 piece, u32 spare)
 }
 
 /* Which system call hands these bytes over in this manner; what it returns goes to *result. */
-static struct pt_regs choose_call(const struct talk *t, struct memory *m, bool sends, const struct manner *how, s64 *result)
+static struct pt_regs choose_call(const struct talk *t, struct call_memory *m, bool sends, const struct manner *how, s64 *result)
 {
 	u64 bytes = m->to - m->from, at = how->unreadable ? 16 : (u64)m->from;
 	u32 spare = sends ? 0 : 7; /* a reader's buffer is larger than what it gets */
@@ -234,7 +234,7 @@ static struct pt_regs choose_call(const struct talk *t, struct memory *m, bool s
 }
 
 /* Put bytes at the end of a direction's stream, as a call's memory; false if there is no room to keep them. */
-static bool keep_moved(struct talk *t, u32 direction, struct memory *m, const u8 *data, u32 bytes, u32 repeated)
+static bool keep_moved(struct talk *t, u32 direction, struct call_memory *m, const u8 *data, u32 bytes, u32 repeated)
 {
 	u32 all = bytes * (repeated ? repeated : 1), at = t->sent[direction];
 	u8 *to = &t->streams[direction][at];
