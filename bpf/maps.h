@@ -2,6 +2,12 @@
  * flags from the configuration; none of them grows. */
 #pragma once
 
+#if defined(CAPTURE_FENTRY) && defined(HAS_ATOMICS)
+#define WORKS 3 /* calls that a processor is in the middle of */
+#else
+#define WORKS 1
+#endif
+
 BPF_RINGBUF_OUTPUT(records, RING_PAGES);
 BPF_RINGBUF_OUTPUT(births, BIRTH_PAGES);
 BPF_PERCPU_ARRAY(newborns, struct birth, 1);
@@ -9,7 +15,7 @@ BPF_PERCPU_ARRAY(closings, struct closing, 1);
 BPF_PERCPU_ARRAY(counters, u64, COUNTERS);
 BPF_ARRAY(layout, struct record, 1);
 BPF_ARRAY(automata, struct automaton, 1);
-BPF_PERCPU_ARRAY(works, struct work, 1);
+BPF_PERCPU_ARRAY(works, struct work, WORKS);
 BPF_PROG_ARRAY(programs, 16);
 BPF_HASH(connections, u64, struct connection, CONNECTIONS_MAX);
 BPF_HASH(exchanges, struct exchange_key, struct exchange, EXCHANGES_MAX);

@@ -16,15 +16,47 @@ static __always_inline struct span_of_bytes *next_span(struct work *w, u8 direct
 }
 
 /* A program at a function's entry or return may be put aside for another thread's on the same
- * processor: its work must not be written over. (Breakpoints and tracepoints cannot be put aside;
- * before 5.12 no program could, e21aa341785c.) */
-#if defined(CAPTURE_FENTRY) && defined(HAS_ATOMICS)
-static __always_inline bool claim(struct work *w)
+ * processor (since 5.12, e21aa341785c), whose work is then another. Breakpoints and tracepoints
+ * cannot be put aside. */
+#if WORKS > 1
+static __always_inline struct work *owned(int i, u64 thread)
 {
-	u64 thread = bpf_get_current_pid_tgid(),
-	    owner = __sync_val_compare_and_swap(&w->owner, 0, thread);
+	struct work *w = works.lookup(&i);
 
-	return !owner || owner == thread;
+	return w && w->owner == thread ? w : 0;
+}
+
+static __always_inline struct work *claimed(int i, u64 thread)
+{
+	struct work *w = works.lookup(&i);
+	u64 owner;
+
+	if (!w)
+		return 0;
+	owner = __sync_val_compare_and_swap(&w->owner, 0, thread);
+	return !owner || owner == thread ? w : 0;
+}
+
+#define FIRST_WORK(how, thread)          \
+	struct work *w = how(0, thread); \
+	if (!w)                          \
+		w = how(1, thread);      \
+	if (!w)                          \
+		w = how(2, thread);      \
+	return w
+
+static __always_inline struct work *work_of_thread(void)
+{
+	u64 thread = bpf_get_current_pid_tgid();
+
+	FIRST_WORK(owned, thread);
+}
+
+static __always_inline struct work *claim_work(void)
+{
+	u64 thread = bpf_get_current_pid_tgid();
+
+	FIRST_WORK(claimed, thread);
 }
 
 static __always_inline void release(struct work *w)
@@ -32,7 +64,13 @@ static __always_inline void release(struct work *w)
 	__sync_lock_test_and_set(&w->owner, 0);
 }
 #else
-#define claim(w) true
+static __always_inline struct work *work_of_thread(void)
+{
+	int zero = 0;
+
+	return works.lookup(&zero);
+}
+#define claim_work work_of_thread
 #define release(w)
 #endif
 
@@ -40,12 +78,9 @@ static __always_inline void release(struct work *w)
 static __always_inline struct work *begin_work(struct connection *c, u64 connection, u8 direction,
 					       u64 now)
 {
-	int zero = 0;
-	struct work *w = works.lookup(&zero);
+	struct work *w = claim_work();
 
-	if (!w)
-		return 0;
-	if (!claim(w)) {
+	if (!w) {
 		c->broken = COUNTER_DESYNC_OVERLAP;
 		return 0;
 	}
@@ -153,8 +188,7 @@ static __always_inline void lay_out_sent(struct work *w, struct connection *c)
 static __always_inline struct work *lay_out_call(void)
 {
 	u64 thread = bpf_get_current_pid_tgid();
-	int zero = 0;
-	struct work *w = works.lookup(&zero);
+	struct work *w = work_of_thread();
 	struct connection *c;
 
 	if (!w)
@@ -182,9 +216,8 @@ static __always_inline struct work *lay_out_call(void)
 static __always_inline struct connection *connection_of_work(struct work **w)
 {
 	struct connection *c = 0;
-	int zero = 0;
 
-	*w = works.lookup(&zero);
+	*w = work_of_thread();
 	if (*w)
 		c = connections.lookup(&(*w)->connection);
 	if (*w && !c)

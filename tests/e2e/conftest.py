@@ -42,6 +42,13 @@ def ports() -> Ports:
 
 @pytest.fixture(scope="session")
 def stage(ports: Ports, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    """One tracer sees the stage's ports and nothing else; one sees Python, for Unix sockets have no port."""
+    """One tracer sees the stage's ports and nothing else; one sees Python, for Unix sockets have no port.
+
+    On a machine where nothing else runs (RINGSPAN_TEST_ALONE) one sees it all.
+    """
+    if os.environ.get("RINGSPAN_TEST_ALONE"):
+        with trace() as all_of_it:
+            yield Stage(all_of_it, all_of_it, ports, tmp_path_factory.mktemp("sockets"))
+        return
     with trace(*for_ports(ports.all)) as tcp, trace("--exe", os.path.realpath(sys.executable)) as unix:
         yield Stage(tcp, unix, ports, tmp_path_factory.mktemp("sockets"))

@@ -11,7 +11,7 @@ import pytest
 
 from .expected import Exchange, Seen, assert_seen, at
 from .raw import play
-from .tracer import SETTLE_SECONDS, Row
+from .tracer import SETTLE_SECONDS, SLOWNESS, Row
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .peer import Place, Talk
     from .stage import Stage
 
-LATE_SECONDS = 3.0
+LATE_SECONDS = 3.0 * SLOWNESS
 
 
 class Playable(Protocol):

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
 SOURCES = Path(__file__).parents[2] / "src"
-READY_SECONDS = 60.0
-STOP_SECONDS = 10.0
+SLOWNESS = float(os.environ.get("RINGSPAN_TEST_SLOWNESS", "1"))  # of an emulated machine
+READY_SECONDS = 60.0 * SLOWNESS
+STOP_SECONDS = 10.0 * SLOWNESS
 CAPTURE = os.environ.get("RINGSPAN_TEST_CAPTURE", "auto")
 SETTLE_SECONDS = 0.5  # two flushes and more: whatever comes later was not meant to come
 Row = dict[str, Any]
@@ -104,10 +105,15 @@ class Tracer:
             self.kill()
             raise TracerError(f"the tracer did not become ready; its stderr:\n{''.join(self._errors)}")
 
-    def rows(self, expect: int = 0, timeout: float = 5.0, where: Callable[[Row], bool] = anything) -> list[Row]:
+    def rows(
+        self, expect: int = 0, timeout: float = 5.0 * SLOWNESS, where: Callable[[Row], bool] = anything
+    ) -> list[Row]:
         """Waits for so many rows, or for the timeout; then a while longer, so that surplus ones are seen too."""
-        with self._changed:
-            self._changed.wait_for(lambda: len(self._matching(where)) >= expect, timeout)
+        end = time.monotonic() + timeout
+        while len(self._matching(where)) < expect and time.monotonic() < end:
+            with self._changed:  # not at each row: there may be thousands
+                self._changed.wait(0.05)
+            time.sleep(0.02 * SLOWNESS)
         time.sleep(SETTLE_SECONDS)
         self.check_alive()
         return self._matching(where)

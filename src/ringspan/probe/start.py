@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import select
+import signal
 import socket
 import subprocess
 import sys
@@ -76,6 +77,14 @@ class Start:
         self._said.close()
         tree.remove_of(os.getpid())
 
+    def _last_words(self) -> str:
+        """Return why the child, which has ended, has ended: its error, or the signal that ended it."""
+        lines = os.pread(self._said.fileno(), MESSAGE_BYTES, 0).decode(errors="replace").strip().splitlines()
+        errors = [line for line in lines if "error" in line.lower()]
+        if not errors and self._process.returncode < 0:
+            return signal.strsignal(-self._process.returncode) or "by a signal"
+        return next(iter(errors), lines[-1] if lines else "no message")
+
     def _receive(self, stop: Callable[[], bool]) -> tuple[dict[str, Any], list[int]] | None:
         while not select.select([self._channel], [], [], LOOK_S)[0]:
             if stop():
@@ -86,9 +95,7 @@ class Start:
             data, fds = b"", []
         if not data:
             self._process.wait()
-            lines = os.pread(self._said.fileno(), MESSAGE_BYTES, 0).decode(errors="replace").strip().splitlines()
-            reason = next((line for line in lines if "error" in line.lower()), lines[-1] if lines else "no message")
-            raise CannotTrace(f"the compiling process ended early: {reason}", "see ringspan doctor")
+            raise CannotTrace(f"the compiling process ended early: {self._last_words()}", "see ringspan doctor")
         message = json.loads(data)
         if "reason" in message:
             raise CannotTrace(message["reason"], message["remedy"])

@@ -1,0 +1,67 @@
+"""What each capture costs in the kernel: nanoseconds and runs of its programs per request, and per call that is no socket's.
+
+sudo .venv/bin/python bench/captures.py [--seconds 5] [CAPTURE ...]
+scripts/kernels 6.12 -- .venv/bin/python bench/captures.py      (emulated: compare the captures, not the times)
+
+In-kernel time is kernel.bpf_stats_enabled's, whose clock reads are part of each run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import signal
+import sys
+import time
+from collections.abc import Callable
+
+from cost import CONNECTIONS, STATS, load, program_time, servers, start
+
+CALLS = 200_000
+
+
+def read_zeros() -> int:
+    """Make calls that move bytes and are no socket's."""
+    zeros = os.open("/dev/zero", os.O_RDONLY)
+    for _ in range(CALLS):
+        os.read(zeros, 1)
+    os.close(zeros)
+    return CALLS
+
+
+def spent(pid: int, work: Callable[[], int]) -> tuple[float, float]:
+    """Return nanoseconds and runs of a tracer's programs per unit of a work."""
+    STATS.write_text("1")
+    before, runs_before = program_time(pid)
+    units = work()
+    after, runs_after = program_time(pid)
+    STATS.write_text("0")
+    return (after - before) / units, (runs_after - runs_before) / units
+
+
+def main() -> None:
+    """Print a row for each capture."""
+    arguments = argparse.ArgumentParser()
+    arguments.add_argument("--seconds", type=int, default=5)
+    arguments.add_argument("captures", nargs="*", default=["fentry", "kprobe", "syscall"])
+    given = arguments.parse_args()
+    print(
+        f"machine {platform.machine()}, {os.cpu_count()} cpus, kernel {platform.release()}; nginx, wrk, both sides traced"
+    )
+    print("| capture | ns a request | runs a request | ns a read() of /dev/zero | runs |")
+    print("| --- | --- | --- | --- | --- |")
+    for capture in given.captures:
+        with servers.start("nginx") as server:
+            tracer, _ = start("--show", "none", "--capture", capture, "--port", str(server.port))
+            time.sleep(0.5)
+            url = f"{server.url}/api/users"
+            request, runs = spent(tracer.pid, lambda url=url: load.wrk_run(url, CONNECTIONS, 1, given.seconds))
+            call, call_runs = spent(tracer.pid, read_zeros)
+            tracer.send_signal(signal.SIGINT)
+            tracer.communicate()
+        print(f"| {capture} | {request:.0f} | {runs:.1f} | {call:.0f} | {call_runs:.2f} |", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,96 @@
+"""Which kernels, which captures; runs the guests, two at a time, and reads what they leave."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from xml.etree import ElementTree
+
+from peers import build
+
+from .image import Kernel
+from .machine import run_in
+from .packages import Source, folder
+from .roots import ROOT, root_of
+
+GUEST = Path(__file__).with_name("guest.sh")
+CAPTURES = ("fentry", "kprobe", "syscall")
+PEERS = ("nginx", "uring")
+AT_ONCE, TIMEOUT_SECONDS = 2, 1500.0
+KERNELS = (
+    Kernel("newest", Source(("trixie", "trixie-backports"), "amd64")),
+    Kernel("6.12 arm64", Source(("trixie",), "arm64")),
+    Kernel("6.12", Source(("trixie", "trixie-security"), "amd64")),
+    Kernel("6.1", Source(("bookworm", "bookworm-security"), "amd64")),
+    Kernel("5.10", Source(("bullseye", "bullseye-security"), "amd64")),
+)
+
+
+@dataclass
+class Cell:
+    """A capture under a kernel: how many tests passed, and what of those that did not."""
+
+    passed: int = 0
+    failed: dict[str, str] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def works(self) -> bool:
+        return self.passed > 0 and not self.failed and not self.skipped
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a guest left."""
+
+    kernel: Kernel
+    output: str
+    seconds: float
+    cells: dict[str, Cell]
+
+
+def _cell(path: Path) -> Cell:
+    cell = Cell()
+    if not path.exists():
+        return cell
+    for case in ElementTree.parse(path).iter("testcase"):
+        name = f"{case.get('classname')}.{case.get('name')}"
+        bad = [one for kind in ("failure", "error") if (one := case.find(kind)) is not None]
+        left_out = case.find("skipped")
+        if bad:
+            cell.failed[name] = (bad[0].text or bad[0].get("message") or "")[-2000:]
+        elif left_out is not None:
+            cell.skipped[name] = left_out.get("message") or ""
+        else:
+            cell.passed += 1
+    return cell
+
+
+def run_kernel(kernel: Kernel, captures: Iterable[str] = CAPTURES) -> Result:
+    """Run a guest with the tests of all captures; raises LabUnavailable."""
+    foreign = kernel.architecture == "arm64"
+    results = folder("results", kernel.name.replace(" ", "-"))
+    for old in results.glob("*.xml"):
+        old.unlink()
+    ran = run_in(
+        kernel,
+        [str(GUEST), "/usr/bin/python3" if foreign else sys.executable, *captures],
+        timeout=TIMEOUT_SECONDS,
+        root=root_of(kernel.source) if foreign else Path("/"),
+        shown=[ROOT] if foreign else [],
+        results=results,
+        environment={"RINGSPAN_TEST_CACHE": "/tmp/cache"} if foreign else {},  # peers are built there anew
+    )
+    return Result(kernel, ran.output, ran.seconds, {one: _cell(results / f"{one}.xml") for one in captures})
+
+
+def start_all() -> tuple[dict[str, Future[Result]], float]:
+    """Start all guests, some at a time; returns what will be their results, and when they began."""
+    for name in PEERS:
+        build.ensure(name)  # in a guest nothing can be written here
+    pool = ThreadPoolExecutor(AT_ONCE)
+    return {kernel.name: pool.submit(run_kernel, kernel) for kernel in KERNELS}, time.monotonic()

@@ -1,0 +1,51 @@
+"""The README's table of kernels and captures, made from what the guests left."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from .lab import CAPTURES, Cell, Result
+from .roots import ROOT
+
+README = ROOT / "README.md"
+BEGIN, END = "<!-- kernels: written by scripts/kernels -->", "<!-- end of kernels -->"
+ARCHITECTURES = {"amd64": "x86_64", "arm64": "arm64"}
+
+
+def _word(cell: Cell) -> str:
+    total = cell.passed + len(cell.failed) + len(cell.skipped)
+    if not total:
+        return "not run"
+    return "all pass" if cell.works else f"{cell.passed} of {total} pass"
+
+
+def table(results: Iterable[Result]) -> str:
+    """Return the table as Markdown."""
+    lines = [
+        "| Linux | architecture | " + " | ".join(f"`{one}`" for one in CAPTURES) + " |",
+        "| --- | --- |" + " --- |" * len(CAPTURES),
+    ]
+    for result in sorted(
+        results, key=lambda one: ([int(n) for n in _version(one).split(".")], one.kernel.architecture)
+    ):
+        cells = " | ".join(_word(result.cells[one]) for one in CAPTURES)
+        lines.append(f"| {_version(result)} | {ARCHITECTURES[result.kernel.architecture]} | {cells} |")
+    return "\n".join(lines)
+
+
+def _version(result: Result) -> str:
+    found = re.match(r"\d+\.\d+", result.kernel.release)
+    return found[0] if found else result.kernel.release
+
+
+def written(path: Path = README) -> str:
+    """Return the table that stands in the README."""
+    return path.read_text().partition(BEGIN)[2].partition(END)[0].strip()
+
+
+def write(text: str, path: Path = README) -> None:
+    """Put a table where the README has it."""
+    before, _, rest = path.read_text().partition(BEGIN)
+    path.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.partition(END)[2]}")

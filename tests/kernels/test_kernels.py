@@ -1,0 +1,48 @@
+"""Under each kernel that is to be had, each capture passes the tables of cases, and sees all that nginx logs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import Future
+
+import pytest
+
+from .lab import CAPTURES, KERNELS, Result, start_all
+from .machine import missing
+from .packages import LabUnavailable
+from .table import table, written
+
+pytestmark = [pytest.mark.kernels, pytest.mark.skipif(bool(missing()), reason=f"no kernel lab: {missing()}")]
+Results = dict[str, "Future[Result]"]
+CASES_AT_LEAST = 230
+
+
+@pytest.fixture(scope="session")
+def results() -> Iterator[Results]:
+    started, _ = start_all()
+    yield started
+    for one in started.values():
+        one.cancel()
+
+
+def result_of(results: Results, name: str) -> Result:
+    try:
+        return results[name].result()
+    except LabUnavailable as error:
+        pytest.fail(str(error), pytrace=False)
+
+
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("capture", CAPTURES)
+@pytest.mark.parametrize("kernel", [one.name for one in KERNELS])
+def test_capture_under_kernel(kernel: str, capture: str, results: Results) -> None:
+    result = result_of(results, kernel)
+    cell = result.cells[capture]
+    assert not cell.failed, "\n".join(f"{name}: {text}" for name, text in cell.failed.items())[-8000:]
+    assert cell.passed >= CASES_AT_LEAST, result.output[-4000:]
+    assert not cell.skipped
+
+
+@pytest.mark.timeout(1800)
+def test_the_table_in_the_readme_is_what_was_found(results: Results) -> None:
+    assert written() == table(result_of(results, one.name) for one in KERNELS)
