@@ -1,4 +1,4 @@
-"""What each capture costs in the kernel: nanoseconds and runs of its programs per request, and per call that is no socket's.
+"""What each capture costs in the kernel: its programs' time and runs per request, and per call that is no socket's.
 
 sudo .venv/bin/python bench/captures.py [--seconds 5] [CAPTURE ...]
 scripts/kernels 6.12 -- .venv/bin/python bench/captures.py      (emulated: compare the captures, not the times)
@@ -46,9 +46,7 @@ def main() -> None:
     arguments.add_argument("--seconds", type=int, default=5)
     arguments.add_argument("captures", nargs="*", default=["fentry", "kprobe", "syscall"])
     given = arguments.parse_args()
-    print(
-        f"machine {platform.machine()}, {os.cpu_count()} cpus, kernel {platform.release()}; nginx, wrk, both sides traced"
-    )
+    print(f"machine {platform.machine()}, {os.cpu_count()} cpus, kernel {platform.release()}; nginx, wrk")
     print("| capture | ns a request | runs a request | ns a read() of /dev/zero | runs |")
     print("| --- | --- | --- | --- | --- |")
     for capture in given.captures:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 from peers import build
 
@@ -57,7 +57,7 @@ def _cell(path: Path) -> Cell:
     cell = Cell()
     if not path.exists():
         return cell
-    for case in ElementTree.parse(path).iter("testcase"):
+    for case in ET.parse(path).iter("testcase"):
         name = f"{case.get('classname')}.{case.get('name')}"
         bad = [one for kind in ("failure", "error") if (one := case.find(kind)) is not None]
         left_out = case.find("skipped")

@@ -40,11 +40,11 @@ def main(arguments: list[str]) -> int:
             return all_kernels("--write" in arguments)
         kernel = next(one for one in KERNELS if one.name == arguments[0])
         ran = run_in(kernel, arguments[arguments.index("--") + 1 :], timeout=COMMAND_SECONDS)
-        print(ran.output, end="")
-        return ran.status
     except LabUnavailable as error:
         print(error, file=sys.stderr)
         return 3
+    print(ran.output, end="")
+    return ran.status
 
 
 if __name__ == "__main__":
