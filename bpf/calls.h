@@ -54,6 +54,7 @@ static __always_inline void forget_thread(void)
 
 	calls.delete(&thread);
 	readers.delete(&thread);
+	forget_tls_calls();
 }
 
 /* The socket that a call has read: the noted one, else what its descriptor now stands for. */
@@ -80,7 +81,7 @@ static __always_inline void enter_send(u64 number, const u64 *arguments, u32 fd,
 	if (is_own_process() || !stream_of(fd, &s))
 		return;
 	c = connection_for_caller(&s);
-	if (!c || c->off)
+	if (carries_tls(s.sk, c, number, arguments, 1) || !c || c->off)
 		return;
 	__builtin_memcpy(call.arguments, arguments, sizeof(call.arguments));
 	begin_send(&call, s.sk, c);
@@ -113,10 +114,14 @@ static __always_inline bool exit_receive(u64 number, const u64 *arguments, u32 f
 	struct stream s = {};
 	struct work *w;
 
-	if (is_own_process() || !socket_read(fd, &s) || !is_telling(s.sk, flags, result))
+	if (is_own_process() || !socket_read(fd, &s))
 		return false;
+	if (!is_telling(s.sk, flags, result)) {
+		note_tls_socket();
+		return false;
+	}
 	c = s.inode ? connection_for_caller(&s) : connection_noted(&s);
-	if (!c || c->off)
+	if (carries_tls(s.sk, c, number, arguments, result) || !c || c->off)
 		return false;
 	w = begin_receive(c, s.sk, result, now);
 	if (!w)

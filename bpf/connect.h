@@ -235,11 +235,8 @@ static __always_inline void forget_own(struct sock *sk)
 static __always_inline bool destroyed(struct sock *sk, u64 now)
 {
 	u64 key = (u64)sk;
-	struct connection *c = connections.lookup(&key);
 
 	attempts.delete(&key);
 	evicted.delete(&key);
-	if (c)
-		connection_forget(c, key, now);
-	return c != 0;
+	return connection_ended(key, now);
 }

@@ -182,8 +182,24 @@ static __always_inline void note_departure(struct connection *c, struct sock *sk
 
 	READ(shut, sk->sk_shutdown);
 	c->peer_gone = shut & 1;
-	if (state == TCP_CLOSE_ && c->head.family != AF_UNIX_)
+	if (state == TCP_CLOSE_ && c->sequenced)
 		c->error = socket_error(sk);
+}
+
+/* What is to come on a new connection. */
+static __always_inline void begin_streams(struct connection *c, u8 role, u8 born)
+{
+	c->role = role;
+	c->role_known = role != ROLE_UNKNOWN ? ROLE_CERTAIN : ROLE_GUESSED;
+	c->born = born;
+	c->directions[INGRESS].state =
+		role == ROLE_CLIENT ? STATE_RESPONSE_START : STATE_REQUEST_START;
+	c->directions[EGRESS].state =
+		role == ROLE_SERVER ? STATE_RESPONSE_START : STATE_REQUEST_START;
+	if (born) {
+		c->directions[INGRESS].phase = PHASE_HEAD;
+		c->directions[EGRESS].phase = PHASE_HEAD;
+	}
 }
 
 static __always_inline struct connection *connection_open(const struct stream *s, u8 role, u8 born)
@@ -214,31 +230,22 @@ static __always_inline struct connection *connection_open(const struct stream *s
 	c->head.moved_ns = bpf_ktime_get_ns();
 	c->head.inode = inode_of(s);
 	c->head.family = summary.family;
+	c->sequenced = summary.family != AF_UNIX_;
 	c->local_port = summary.local_port;
 	c->remote_port = summary.remote_port;
 	c->head.netns = network_namespace(s->sk);
-	c->role = role;
-	c->role_known = role != ROLE_UNKNOWN ? ROLE_CERTAIN : ROLE_GUESSED;
-	c->born = born;
+	begin_streams(c, role, born);
 	note_departure(c, s->sk, summary.state);
 	if (c->head.family == AF_UNIX_) {
 		read_unix_path(s->sk, c->unix_path);
-		c->unix_pair = unix_pair(s->sk);
+		c->pair = unix_pair(s->sk);
 	} else {
 		read_addresses(s->sk, c->head.family, c->local_address, c->remote_address);
 		c->fresh = !born;
 	}
-	c->directions[INGRESS].state =
-		role == ROLE_CLIENT ? STATE_RESPONSE_START : STATE_REQUEST_START;
-	c->directions[EGRESS].state =
-		role == ROLE_SERVER ? STATE_RESPONSE_START : STATE_REQUEST_START;
-	if (born) {
-		c->directions[INGRESS].phase = PHASE_HEAD;
-		c->directions[EGRESS].phase = PHASE_HEAD;
-	}
 	if (!born)
 		resume_evicted(c, key);
-	if (c->head.family != AF_UNIX_ && is_own_peer(c))
+	if (c->sequenced && is_own_peer(c))
 		c->off = 1;
 	return c;
 }
@@ -316,16 +323,59 @@ static __always_inline void connection_forget(struct connection *c, u64 key, u64
 		return;
 	}
 	c->reset = c->head.family != AF_UNIX_ && !c->closed_ns;
+#ifdef FOLLOW_TLS
+	if (c->tls)
+		tls_sessions.delete(&c->session);
+#endif
 	if (!c->off && outstanding(c))
 		settle(c, settlement_of(c, SETTLE_CLOSED), end_time(c, now));
 	let_go(c, key);
+}
+
+/* The connection of this key; of a socket that carries a TLS session, the session's: what becomes
+ * of the one becomes of the other. */
+static __always_inline struct connection *connection_carried(u64 *key)
+{
+	struct connection *c = connections.lookup(key);
+
+#ifdef FOLLOW_TLS
+	if (c && c->other && !c->tls) {
+		*key = c->other;
+		return connections.lookup(key);
+	}
+#endif
+	return c;
+}
+
+/* A socket is gone for good, and with it what it carried; false if it was none that is followed. */
+static __always_inline bool connection_ended(u64 key, u64 now)
+{
+	struct connection *c = connections.lookup(&key);
+	bool known = c;
+
+#ifdef FOLLOW_TLS
+	if (c && c->other && !c->tls) {
+		u64 socket = key;
+		bool locked = lock(c);
+
+		key = c->other;
+		if (c->key == socket)
+			let_go(c, socket);
+		else if (locked)
+			unlock(c);
+		c = connections.lookup(&key);
+	}
+#endif
+	if (c)
+		connection_forget(c, key, now);
+	return known;
 }
 
 /* TCP state changes, in process or interrupt context (no user memory here). */
 static __always_inline void connection_state(struct sock *sk, int state, u64 now)
 {
 	u64 key = (u64)sk;
-	struct connection *c = connections.lookup(&key);
+	struct connection *c = connection_carried(&key);
 	u16 error;
 	u8 shut = 0;
 

@@ -3,7 +3,7 @@
  * bitfield, union or packed. Padding is spelled _pad. See docs/design.md. */
 #pragma once
 
-#define CONTRACT_VERSION 1
+#define CONTRACT_VERSION 2
 
 /* How much of each text is kept; what is cut is named in record.truncated. */
 #define TARGET_MAX 640
@@ -85,7 +85,8 @@ enum counter {
 	COUNTER_OWN_TABLE_FULL = 26,
 	COUNTER_MISSED_RETURNS = 27,
 	COUNTER_UNSEEN_IO_URING = 28,
-	COUNTERS = 29,
+	COUNTER_TLS_UNPLACED = 29,
+	COUNTERS = 30,
 };
 
 /* How the state of a connection begins: what user space needs to find the ones whose socket is
@@ -106,6 +107,24 @@ struct eviction {
 	u64 identity;
 	u64 moved_ns;
 	u64 whole; /* forget the connection, not its exchanges alone */
+};
+
+/* Functions of TLS libraries; each is attached with its number. */
+enum tls_function {
+	TLS_READ = 1,
+	TLS_READ_EX = 2,
+	TLS_WRITE = 3,
+	TLS_WRITE_EX = 4,
+	TLS_WRITE_EX2 = 5,
+	TLS_SENDFILE = 6,
+	TLS_RECEIVE = 7, /* as TLS_READ, but 0 is the end of the stream */
+	TLS_HANDSHAKE = 8,
+	TLS_CONNECT = 9,
+	TLS_ACCEPT = 10,
+	TLS_GET_ERROR = 11,
+	TLS_BEGIN_CLIENT = 12,
+	TLS_BEGIN_SERVER = 13,
+	TLS_END = 14,
 };
 
 /* One exchange (or one failed connect). Times are CLOCK_MONOTONIC nanoseconds, 0 where there is
@@ -139,7 +158,8 @@ struct record {
 	u32 tgid;
 	u32 tid;
 	u32 netns;
-	u32 tcp_seq; /* on Unix sockets a hash of the pair of them and of the request's number */
+	u32 tcp_seq; /* of Unix sockets and TLS made of the pair of ends and of the request's number;
+			0: not known */
 	u16 status;
 	u16 truncated;
 	u16 error_number;
@@ -157,7 +177,7 @@ struct record {
 	u8 judged;   /* --exe: this executable was known to be asked for */
 	u8 executed; /* its process has executed a program, and is not its parent's like by a fork
 		      */
-	u8 _pad;
+	u8 tls;	     /* the plain text of a TLS session; family 0: its socket is not known */
 	char local_address[16];
 	char remote_address[16];
 };

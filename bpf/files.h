@@ -49,7 +49,7 @@ static __always_inline bool enter_close(u64 registers, int kind)
 	struct stream s = {};
 	struct connection *c;
 	struct file *file;
-	u64 replaced;
+	u64 replaced, key;
 
 	if (is_32bit_caller())
 		return false;
@@ -59,13 +59,15 @@ static __always_inline bool enter_close(u64 registers, int kind)
 	if (kind == CALL_DUP && ((u32)arguments[0] == (u32)arguments[1] || !file_of(arguments[0])))
 		return false;
 	file = file_of(kind == CALL_DUP ? replaced : arguments[0]);
-	c = unix_connection(file, &s);
-	if (!c)
+	if (!unix_connection(file, &s))
 		return false;
-	note_shutdown(c, s.sk);
+	key = (u64)s.sk;
+	c = connection_carried(&key);
+	if (c)
+		note_shutdown(c, s.sk);
 	if (kind == CALL_SHUTDOWN) {
-		if (arguments[1] != SHUT_RD_)
-			close_egress(c, (u64)s.sk, false, now);
+		if (c && arguments[1] != SHUT_RD_)
+			close_egress(c, key, false, now);
 		return false;
 	}
 	return is_last_reference(file) && forget_next((u64)s.sk, now);
@@ -136,12 +138,9 @@ static __always_inline bool forget_connection(void)
 {
 	int zero = 0;
 	struct closing *closing = closings.lookup(&zero);
-	struct connection *c;
 
 	if (!closing)
 		return false;
-	c = connections.lookup(&closing->key);
-	if (c)
-		connection_forget(c, closing->key, closing->now_ns);
+	connection_ended(closing->key, closing->now_ns);
 	return closing->next < closing->end;
 }

@@ -62,21 +62,20 @@ static __always_inline struct sock *sk_of_socket(u64 address)
 	return sk;
 }
 
-/* The connection whose bytes the running thread is about to move, if they are to be followed. Each
- * socket's end is seen, so an address that is known is the same socket's. */
-static __always_inline struct connection *connection_to_follow(struct sock *sk)
+/* The connection whose bytes the running thread is about to move. Each socket's end is seen, so an
+ * address that is known is the same socket's. */
+static __always_inline struct connection *connection_to_move(struct sock *sk)
 {
 	u64 key = (u64)sk, socket = 0;
 	struct connection *c = connections.lookup(&key);
 	struct stream s = {};
 
 	if (c || is_own_process() || !process_wanted())
-		return c && !c->off ? c : 0;
+		return c;
 	READ(socket, sk->sk_socket);
 	if (!socket || !stream_of_socket(socket, &s))
 		return 0;
-	c = connection_open(&s, ROLE_UNKNOWN, 0);
-	return c && !c->off ? c : 0;
+	return connection_open(&s, ROLE_UNKNOWN, 0);
 }
 
 /* A thread that begins a call cannot be in another: a return was not seen, nor what that call
@@ -116,12 +115,14 @@ static __always_inline void enter_sending(struct sock *sk, struct msghdr *messag
 	struct connection *c;
 
 	check_returns();
-	c = connection_to_follow(sk);
-	if (!c)
+	c = connection_to_move(sk);
+	if ((!c || c->off) && !tls_call_of_thread())
 		return;
 	if (message)
 		take_iterator(&call, message, bytes);
 	call.arguments[ARGUMENT_BYTES] = bytes;
+	if (carries_tls(sk, c, call.number, call.arguments, 1) || !c || c->off)
+		return;
 	begin_send(&call, sk, c);
 }
 
@@ -133,8 +134,9 @@ static __always_inline void enter_receiving(struct sock *sk, struct msghdr *mess
 	check_returns();
 	if (flags & (MSG_PEEK_ | MSG_ERRQUEUE_))
 		return;
-	c = connection_to_follow(sk);
-	if (!c)
+	note_tls_socket();
+	c = connection_to_move(sk);
+	if (!c || c->off)
 		return;
 	call.sk = (u64)sk;
 	call.identity = c->head.identity;
@@ -152,14 +154,6 @@ static __always_inline void enter_accepting(u64 socket)
 		remember(&call, 0);
 }
 
-static __always_inline void forget_now(u64 key, u64 now)
-{
-	struct connection *c = connections.lookup(&key);
-
-	if (c)
-		connection_forget(c, key, now);
-}
-
 /* connect(): to somewhere, or (AF_UNSPEC) to nowhere, which ends what it was connected to. */
 static __always_inline void enter_connecting(u64 socket, u64 address, u64 bytes)
 {
@@ -171,7 +165,7 @@ static __always_inline void enter_connecting(u64 socket, u64 address, u64 bytes)
 		return;
 	ended = begin_connect(&s, address, bytes, now);
 	if (ended)
-		forget_now(ended, now);
+		connection_ended(ended, now);
 }
 
 /* The call of the running thread that now returns; false if it was not noted. */
@@ -205,7 +199,8 @@ static __always_inline bool exit_receiving(s64 result)
 	    !is_telling((struct sock *)call.sk, call.flags, result))
 		return false;
 	c = connections.lookup(&call.sk);
-	if (!c || c->off || c->head.identity != call.identity)
+	if (carries_tls((struct sock *)call.sk, c, call.number, call.arguments, result) || !c ||
+	    c->off || c->head.identity != call.identity)
 		return false;
 	w = begin_receive(c, (struct sock *)call.sk, result, bpf_ktime_get_ns());
 	if (!w)
@@ -235,23 +230,22 @@ static __always_inline void exit_accepting(s64 result)
 /* A Unix socket tells of its end by no state. */
 static __always_inline void release_unix(u64 socket)
 {
-	u64 key = (u64)sk_of_socket(socket);
-	struct connection *c = connections.lookup(&key);
+	u64 key = (u64)sk_of_socket(socket), carried = key;
+	struct connection *c = connection_carried(&carried);
 
-	if (!c)
-		return;
-	note_shutdown(c, (struct sock *)key);
-	connection_forget(c, key, bpf_ktime_get_ns());
+	if (c)
+		note_shutdown(c, (struct sock *)key);
+	connection_ended(key, bpf_ktime_get_ns());
 }
 
 static __always_inline void shut_unix(u64 socket, int how)
 {
-	u64 key = (u64)sk_of_socket(socket);
-	struct connection *c = connections.lookup(&key);
+	u64 sk = (u64)sk_of_socket(socket), key = sk;
+	struct connection *c = connection_carried(&key);
 
 	if (!c)
 		return;
-	note_shutdown(c, (struct sock *)key);
+	note_shutdown(c, (struct sock *)sk);
 	if (how != SHUT_RD_)
 		close_egress(c, key, false, bpf_ktime_get_ns());
 }

@@ -2,7 +2,9 @@
  * flags from the configuration; none of them grows. */
 #pragma once
 
-#if defined(CAPTURE_FENTRY) && defined(HAS_ATOMICS)
+/* A program at a function's entry or return may be put aside for another thread's on the same
+ * processor (fentry since 5.12, e21aa341785c; uprobes since 6.0, 8c7dcb84e3b7). */
+#if (defined(CAPTURE_FENTRY) || defined(FOLLOW_TLS)) && defined(HAS_ATOMICS)
 #define WORKS 3 /* calls that a processor is in the middle of */
 #else
 #define WORKS 1
@@ -30,6 +32,13 @@ BPF_HASH(wanted_pids, u32, u8, 1024);
 BPF_HASH(wanted_ports, u16, u8, 1024);
 BPF_HASH(judged_executables, struct executable, u8, EXECUTABLES_MAX);
 
+#ifdef FOLLOW_TLS
+BPF_HASH(tls_sessions, struct tls_key, u64, CONNECTIONS_MAX);
+BPF_HASH(tls_calls, u64, struct tls_calls_of_thread, CALLS_MAX);
+BPF_ARRAY(blank_tls_calls, struct tls_calls_of_thread, 1);
+BPF_HASH(tls_ends, u64, u64, CALLS_MAX);
+#endif
+
 enum program {
 	PROGRAM_LAY_OUT = 0,
 	PROGRAM_FOLLOW,
@@ -40,6 +49,7 @@ enum program {
 	PROGRAM_FORGET_OWN,
 	PROGRAM_CLOSE_FILES,
 	PROGRAM_FORGET,
+	PROGRAM_TLS_END,
 	PROGRAMS,
 };
 

@@ -31,8 +31,8 @@ static __always_inline void begin_send(struct call *call, struct sock *sk, struc
 	call->sleeps = sleeps();
 	call->sk = (u64)sk;
 	call->identity = c->head.identity;
-	call->family = c->head.family;
-	if (c->head.family != AF_UNIX_)
+	call->sequenced = c->sequenced;
+	if (c->sequenced)
 		call->sequence = sequence_written(sk);
 	if (!calls.update(&thread, call)) {
 		c->writer = thread;
@@ -91,8 +91,8 @@ static __always_inline struct work *begin_receive(struct connection *c, struct s
 /* ... whose call has been filled in. */
 static __always_inline void place_receive(struct work *w, const struct connection *c)
 {
-	w->call.family = c->head.family;
-	if (c->head.family == AF_UNIX_)
+	w->call.sequenced = c->sequenced;
+	if (!c->sequenced)
 		return;
 	/* A client's are not asked for; but a guess at the role may be taken back. */
 	if (c->role != ROLE_CLIENT || c->role_known != ROLE_CERTAIN)

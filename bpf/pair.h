@@ -99,6 +99,7 @@ static __always_inline void fill_request(struct work *w, struct connection *c, s
 	r->connect_ns = c->next_request == 1 ? c->connect_ns : 0;
 	r->socket_inode = c->head.inode;
 	r->netns = c->head.netns;
+	r->tls = c->tls;
 	r->local_port = c->local_port;
 	r->remote_port = c->remote_port;
 	__builtin_memcpy(r->local_address, c->local_address, 16);
@@ -107,8 +108,8 @@ static __always_inline void fill_request(struct work *w, struct connection *c, s
 		__builtin_memcpy(r->unix_path, c->unix_path, UNIX_PATH_MAX);
 	if (s->has_sequence)
 		r->tcp_seq = s->sequence + w->window_at + w->mark[STATE_METHOD_FIRST] - 1;
-	else
-		r->tcp_seq = (c->unix_pair + 2 * c->next_request) | 1;
+	else if (c->pair)
+		r->tcp_seq = (c->pair + 2 * c->next_request) | 1;
 	fill_caller(r);
 	fill_ids(r);
 }
@@ -186,6 +187,8 @@ static __always_inline void confirm(struct connection *c, struct direction *d, s
 	count(COUNTER_SEEN);
 	if (!admitted(c) || !process_wanted()) {
 		count(COUNTER_FILTERED);
+		if (c->tls && !c->head.family)
+			count(COUNTER_TLS_UNPLACED);
 		if (x)
 			x->confirmed = UNWANTED;
 		/* Others that are outstanding are to be ended first. */

@@ -108,14 +108,14 @@ static __always_inline u64 end_time(const struct connection *c, u64 now)
 	return moved > c->closed_ns ? moved : c->closed_ns;
 }
 
-/* A Unix socket's process may die and tell no one: leave what is known so far where user space will
+/* The process of a Unix socket, or of a TLS session, may die and tell no one: leave what is known so far where user space will
  * find it. */
 static __always_inline void note_progress(struct connection *c)
 {
 	struct exchange_key key = {.connection = c->head.identity, .index = c->next_response};
 	struct exchange *x;
 
-	if (c->head.family != AF_UNIX_ || !c->response_begun)
+	if (c->sequenced || !c->response_begun)
 		return;
 	x = exchange_get(&key);
 	if (x)

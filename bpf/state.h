@@ -9,6 +9,7 @@
 #define GATHER_STEPS 16
 #define TURNS 8
 #define QUIET_NS 100000000ULL
+#define TLS_DEPTH 4
 
 /* Next states: row is the state, column the byte (ringspan.protocols.http1). */
 struct automaton {
@@ -83,6 +84,13 @@ struct direction {
 	u64 last_ns;  /* when any byte moved */
 };
 
+/* What a TLS library knows a session by, in the process that it is of. */
+struct tls_key {
+	u64 ssl;
+	u64 process_start_ns;
+	u64 tgid;
+};
+
 struct connection {
 	struct connection_head head;
 	u64 key;    /* as `connections` is keyed; 0 once it is evicted */
@@ -92,7 +100,9 @@ struct connection {
 	u64 connect_ns;
 	u64 closed_ns; /* when this side sent its FIN */
 	u64 desync_ns;
-	u32 unix_pair; /* the same on both ends of a pair of Unix sockets */
+	u64 other; /* of a socket: the TLS session that it carries; of a session: its socket */
+	struct tls_key session;
+	u32 pair; /* the same on both ends, where there are no sequence numbers */
 	u16 error;
 	u16 local_port;
 	u16 remote_port;
@@ -112,6 +122,9 @@ struct connection {
 	u8 doubtful; /* its first bytes were no request; the answer to them will tell whether this
 			is HTTP */
 	u8 reset;    /* ended without a FIN of this side */
+	u8 sequenced; /* TCP: its bytes have numbers */
+	u8 tls;	      /* the plain text of a TLS session */
+	u8 socketless; /* ... whose bytes go by no socket that can be told */
 	char local_address[16];
 	char remote_address[16];
 	char unix_path[UNIX_PATH_MAX];
@@ -175,10 +188,10 @@ struct call {
 	u64 helped; /* bytes that a reader has already followed for this writer */
 	u32 sequence;
 	u32 flags; /* of a receive */
-	u16 family;
+	u8 sequenced; /* its connection's bytes have TCP's numbers */
 	u8 purpose;
 	u8 unplaced; /* where its bytes stand in TCP's sequence is not known */
-	u32 _pad;
+	u8 _pad[5];
 };
 
 struct work {
@@ -208,6 +221,28 @@ struct work {
 	u32 then;	/* what a turn has met, dealt with once at its end */
 	u32 ended;	/* the call met the end of the stream */
 	u32 error;	/* ... or this error */
+};
+
+/* A thread's call of a TLS library, from its entry to its return. */
+struct tls_call {
+	u64 stack; /* where the stack stood at its entry: tells its return from another's */
+	u64 ssl;
+	u64 connection; /* the session's */
+	u64 buffer;
+	u64 bytes;    /* that it was given, or has room for */
+	u64 moved_at; /* where it will say how many it has moved, if not by its result */
+	u64 begin_ns;
+	u64 sleeps;
+	u32 function; /* enum tls_function */
+	u32 sockets;  /* it has called on one */
+};
+
+/* Calls that a thread is inside: one from within another where a library's functions call each
+ * other, where an application is called back, and where one session carries another. */
+struct tls_calls_of_thread {
+	u32 depth;
+	u32 _pad;
+	struct tls_call calls[TLS_DEPTH];
 };
 
 /* struct mmsghdr, as the caller lays it out. */

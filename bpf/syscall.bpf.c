@@ -18,11 +18,14 @@
 #include "syscall_memory.h"
 #include "work.h"
 #include "moves.h"
+#include "tls_socket.h"
+#include "tls.h"
 #include "calls.h"
 #include "files.h"
 #include "births.h"
 #include "evict.h"
 #include "programs.h"
+#include "tls_programs.h"
 
 /* What only a call's entry knows (the time, the socket) is kept for its exit. */
 int on_sys_enter(struct bpf_raw_tracepoint_args *ctx)

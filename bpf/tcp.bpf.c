@@ -18,10 +18,13 @@
 #include "iterators.h"
 #include "work.h"
 #include "moves.h"
+#include "tls_socket.h"
+#include "tls.h"
 #include "functions.h"
 #include "births.h"
 #include "evict.h"
 #include "programs.h"
+#include "tls_programs.h"
 
 #ifndef ARGUMENTS_tcp_sendpage /* gone since 6.5 (dc97391e6610) */
 #define ARGUMENTS_tcp_sendpage 0
@@ -172,5 +175,6 @@ EXIT_DONE(unix_accept, exit_accepting)
 int on_thread_exit(struct bpf_raw_tracepoint_args *ctx)
 {
 	check_returns();
+	forget_tls_calls();
 	return 0;
 }

@@ -15,9 +15,8 @@ static __always_inline struct span_of_bytes *next_span(struct work *w, u8 direct
 	return s;
 }
 
-/* A program at a function's entry or return may be put aside for another thread's on the same
- * processor (since 5.12, e21aa341785c), whose work is then another. Breakpoints and tracepoints
- * cannot be put aside. */
+/* Where a program may be put aside for another thread's on the same processor, whose work is then
+ * another: a call's work is its thread's. */
 #if WORKS > 1
 static __always_inline struct work *owned(int i, u64 thread)
 {
@@ -109,7 +108,7 @@ static __always_inline void span_sent(struct work *w, const struct call *call, u
 
 	s->left = moved;
 	s->sequence = call->sequence;
-	s->has_sequence = call->family != AF_UNIX_;
+	s->has_sequence = call->sequenced;
 	locate(s, call->number, call->arguments);
 	s->skip = call->helped;
 }
@@ -132,12 +131,12 @@ static __always_inline void help_writer(struct work *w, struct connection *c)
 		return;
 	if (call->number == SYS_SENDMMSG)
 		c->pipelined = 1; /* as far as we know */
-	else if (call->family != AF_UNIX_)
+	else if (call->sequenced)
 		moved = (u32)(sequence_written((struct sock *)call->sk) - call->sequence);
 	else
 		moved = bytes_given(call);
 	if (writer >> 32 != self >> 32 || call->number == SYS_SENDMMSG ||
-	    (call->family == AF_UNIX_ && !moved)) {
+	    (!call->sequenced && !moved)) {
 		call->helped = NO_HELP; /* in another process' memory, or in too many pieces */
 		lose_sync(w, c, COUNTER_DESYNC_OVERLAP);
 		return;
@@ -157,7 +156,7 @@ static __always_inline void lay_out_received(struct work *w, struct connection *
 		return;
 	s = next_span(w, INGRESS, w->now_ns, w->now_ns);
 	s->left = w->moved;
-	s->has_sequence = w->call.family != AF_UNIX_ && !w->call.unplaced;
+	s->has_sequence = w->call.sequenced && !w->call.unplaced;
 	s->sequence = w->call.sequence;
 	locate(s, w->call.number, w->call.arguments);
 	s->opaque |= w->opaque;

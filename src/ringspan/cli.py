@@ -56,6 +56,9 @@ def parser() -> argparse.ArgumentParser:
     add("--pid", type=int, action="append", metavar="N", help="only this process (repeatable)")
     add("--port", type=int, action="append", metavar="N", help="only this server port (repeatable)")
     add("--exe", action="append", metavar="GLOB", help="only executables matching this (repeatable)")
+    add("--tls", choices=["auto", "off"], help="HTTPS, by the functions of TLS libraries (default auto)")
+    add("--tls-include", action="append", metavar="GLOB", help="look for a TLS library in files like this (repeatable)")
+    add("--tls-exclude", action="append", metavar="GLOB", help="do not attach to files like this (repeatable)")
     add("--duration", type=float, metavar="S", help="stop after so many seconds")
     add(
         "--user",
@@ -83,13 +86,13 @@ def run_trace(flags: dict[str, Any]) -> int:
     if settings.user:
         privileges.check_user(settings.user)
     executables = Executables(settings.exe) if settings.exe else None
-    start = launch(settings, executables)
+    starts = launch(settings, executables)
     privileges.limit(settings.user)
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy's threads would only wait: no matrix is multiplied here
 
     from ringspan import trace  # noqa: PLC0415
 
-    return trace.run(settings, start, executables, stop)
+    return trace.run(settings, starts, executables, stop)
 
 
 def run_doctor(_flags: dict[str, Any]) -> int:

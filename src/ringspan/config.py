@@ -25,6 +25,7 @@ CHOICES = {
     "protocol": ("grpc", "http/protobuf"),
     "capture": ("auto", "tcp", "fentry", "kprobe", "syscall"),
     "role": ("server", "client", "both"),
+    "tls": ("auto", "off"),
 }
 
 
@@ -38,6 +39,9 @@ class Settings:
     protocol: str | None = None
     capture: str = "auto"
     role: str = "both"
+    tls: str = "auto"
+    tls_include: list[str] = field(default_factory=list)
+    tls_exclude: list[str] = field(default_factory=list)
     pid: list[int] = field(default_factory=list)
     port: list[int] = field(default_factory=list)
     exe: list[str] = field(default_factory=list)
@@ -106,7 +110,7 @@ def _text(key: str, value: Any, where: str) -> str:
 def _checked(key: str, value: Any, where: str) -> Any:
     if key in CHOICES and value is not None and value not in CHOICES[key]:
         raise UsageError(f"{where}: {key}: {shown(value)} is not one of {', '.join(CHOICES[key])}")
-    if key in ("pid", "port", "exe", "opt_in"):
+    if key in ("pid", "port", "exe", "tls_include", "tls_exclude", "opt_in"):
         values = [] if value is None else value if isinstance(value, list) else [value]
         if len(values) > LIST_MAX:
             raise UsageError(f"{where}: {key}: {len(values)} of them, {LIST_MAX} is the most")

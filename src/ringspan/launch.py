@@ -3,18 +3,35 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ringspan.probe.settings import ProbeSettings
 from ringspan.probe.start import Start
+from ringspan.tls.start import TlsStart
 
 if TYPE_CHECKING:
     from ringspan.config import Settings
     from ringspan.executables import Executables
 
 
-def launch(settings: Settings, executables: Executables | None) -> Start:
-    """Start compiling a probe for these settings."""
+class Starts(NamedTuple):
+    """What is begun before the consumer gives up its privileges."""
+
+    probe: Start
+    tls: TlsStart | None
+
+    def cancel(self) -> None:
+        """End it."""
+        self.probe.cancel()
+        if self.tls:
+            self.tls.cancel()
+
+
+def launch(settings: Settings, executables: Executables | None) -> Starts:
+    """Start compiling a probe for these settings, and looking for TLS libraries."""
+    tls = None
+    if settings.tls != "off":
+        tls = TlsStart(settings.tls_include, settings.tls_exclude, sandbox=settings.sandbox)
     told = ProbeSettings(
         own_tgid=os.getpid(),
         capture=settings.capture,
@@ -26,5 +43,6 @@ def launch(settings: Settings, executables: Executables | None) -> Start:
         ring_bytes=settings.ring_bytes,
         connections=settings.connections,
         exchanges=settings.exchanges,
+        tls=tls is not None,
     )
-    return Start(told)
+    return Starts(Start(told), tls)

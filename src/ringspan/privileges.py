@@ -118,6 +118,25 @@ def limit(user: str | None) -> None:
     except OSError as error:
         log.warning("all capabilities are kept: %s", error)
         return
+    _seal(libc)
+
+
+def limit_to_attaching() -> None:
+    """Give up all but what attaching to the libraries of all processes takes, and any way to gain more."""
+    _give_up(TO_NAME | {"cap_perfmon": TO_TRACE["cap_perfmon"]})
+
+
+def _give_up(kept: dict[str, Capability]) -> None:
+    try:
+        _, libc = _libraries()
+        _keep(kept)
+    except OSError as error:
+        log.warning("all capabilities are kept: %s", error)
+        return
+    _seal(libc)
+
+
+def _seal(libc: ct.CDLL) -> None:
     libc.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
     libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)

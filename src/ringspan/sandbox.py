@@ -38,6 +38,9 @@ CLONE_THREAD = 0x10000
 IOCTLS = (termios.FIOCLEX, termios.FIONCLEX, termios.FIONBIO, termios.FIONREAD, termios.TCGETS, termios.TCSETS,
           termios.TCSETSW, termios.TCSETSF, termios.TIOCGWINSZ, termios.TIOCGPGRP, termios.TIOCSPGRP)  # fmt: skip
 PR_SET_NAME, PR_GET_NAME, PR_SET_VMA = 15, 16, 0x53564D41
+ATTACHING_BPF = 28  # BPF_LINK_CREATE
+PERF_IOCTLS = (0x2400, 0x40042408)  # PERF_EVENT_IOC_ENABLE, _SET_BPF
+NO_SOCKETS = "getpeername getsockname getsockopt recvmsg sendmsg sendto shutdown"
 WRITING = os.O_ACCMODE | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
@@ -46,17 +49,39 @@ def _library() -> Any:
     return import_module("seccomp")
 
 
-def _filter(library: Any) -> Any:
-    """Make the filter; a call that is not allowed does not exist (ENOSYS: the C library then looks for another way)."""
-    rules, allow = library.SyscallFilter(library.ERRNO(errno.ENOSYS)), library.ALLOW
-    equal, masked = library.EQ, library.MASKED_EQ
+class _Rules:
+    """The filter in the making; a call that is not allowed does not exist (ENOSYS: the C library looks for another)."""
 
-    def add(name: str, *conditions: tuple[Any, ...]) -> None:
+    def __init__(self, library: Any, allowed: dict[str, str]) -> None:
+        self._library = library
+        self.rules = library.SyscallFilter(library.ERRNO(errno.ENOSYS))
+        for name in " ".join(allowed.values()).split():
+            self.add(name)
+
+    def add(self, name: str, *conditions: tuple[Any, ...]) -> None:
+        library = self._library
         if library.resolve_syscall(library.Arch(), name) >= 0:  # not each machine has each call
-            rules.add_rule(allow, name, *(library.Arg(*condition) for condition in conditions))
+            self.rules.add_rule(library.ALLOW, name, *(library.Arg(*condition) for condition in conditions))
 
-    for name in " ".join(ALLOWED.values()).split():
-        add(name)
+
+def _attaching(library: Any) -> Any:
+    """What the process that attaches to TLS libraries may do: read files and links, attach, and answer."""
+    rules = _Rules(library, ALLOWED | {"sockets": NO_SOCKETS})
+    equal, masked = library.EQ, library.MASKED_EQ
+    rules.add("open", (1, masked, WRITING, 0))
+    rules.add("openat", (2, masked, WRITING, 0))
+    rules.add("clone", (0, masked, CLONE_THREAD, CLONE_THREAD))
+    rules.add("perf_event_open")
+    rules.add("bpf", (0, equal, ATTACHING_BPF))
+    for number in (*IOCTLS, *PERF_IOCTLS):
+        rules.add("ioctl", (1, equal, number))
+    return rules.rules
+
+
+def _filter(library: Any) -> Any:
+    equal, masked = library.EQ, library.MASKED_EQ
+    made = _Rules(library, ALLOWED)
+    add = made.add
     add("open", (1, masked, WRITING, 0))
     add("openat", (2, masked, WRITING, 0))
     add("clone", (0, masked, CLONE_THREAD, CLONE_THREAD))
@@ -72,14 +97,14 @@ def _filter(library: Any) -> Any:
     add("socketpair", (0, equal, socket.AF_UNIX))
     for command in BPF_COMMANDS:
         add("bpf", (0, equal, command))
-    return rules
+    return made.rules
 
 
-def enter() -> bool:
+def enter(*, attaching: bool = False) -> bool:
     """Allow only these calls from now on, in all threads; returns whether it could be done, and says why not."""
     try:
         library = _library()
-        rules = _filter(library)
+        rules = _attaching(library) if attaching else _filter(library)
         rules.set_attr(library.Attr.CTL_TSYNC, 1)
         rules.set_attr(library.Attr.CTL_OPTIMIZE, 2)  # a binary tree: a call then costs some tens of nanoseconds
         rules.load()

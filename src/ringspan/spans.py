@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 
 CONNECT_FAILURE = contract.number("RECORD_CONNECT_FAILURE")
 SERVER = contract.number("ROLE_SERVER")
-AF_UNIX = 1
+AF_UNIX, INTERNET = 1, (2, 10)  # family 0: the socket is not known
 DEFAULT_METHODS = "GET,HEAD,POST,PUT,DELETE,CONNECT,OPTIONS,TRACE,PATCH"
 KNOWN_METHODS = {
     method.strip()
     for method in (os.environ.get("OTEL_INSTRUMENTATION_HTTP_KNOWN_METHODS") or DEFAULT_METHODS).upper().split(",")
 }
 TRUNCATED = contract.names("TRUNCATED_")
-HTTP_PORT = 80  # of Unix sockets, which have none: the scheme's (RFC 9110 section 4.2.1)
+HTTP_PORT, HTTPS_PORT = 80, 443  # the scheme's (RFC 9110 section 4.2), where the socket has none or is not known
 FACTS_MAX = 4096
 LATEST_NS = (1 << 63) - 1  # so that the sum of a time and a duration is a u64
 STATE_CUT = contract.number("TRUNCATED_TRACESTATE")
@@ -64,9 +64,9 @@ class SpanMaker:
         """Make the span of one row."""
         facts = self._shared(row)
         own = {"process.pid": row.tgid}
-        if row.role == SERVER and row.family != AF_UNIX:
+        if row.role == SERVER and row.family in INTERNET:
             own[network_attributes.NETWORK_PEER_PORT] = row.remote_port
-        if self._opt_in and row.family != AF_UNIX:
+        if self._opt_in and row.family in INTERNET:
             self._add_ports(own, row)
         parent = trace_context.parse(text(row.traceparent)) if row.traceparent else None
         return Span(
@@ -106,8 +106,8 @@ class SpanMaker:
 
     def _add_opted_in(self, out: dict[str, Any], row: Any) -> None:
         if url_attributes.URL_SCHEME in self._opt_in and row.kind != CONNECT_FAILURE:
-            out[url_attributes.URL_SCHEME] = "http"
-        if network_attributes.NETWORK_LOCAL_ADDRESS in self._opt_in and row.family != AF_UNIX and row.local_port:
+            out[url_attributes.URL_SCHEME] = scheme(row)
+        if network_attributes.NETWORK_LOCAL_ADDRESS in self._opt_in and row.family in INTERNET and row.local_port:
             out[network_attributes.NETWORK_LOCAL_ADDRESS] = target.address(row.family, row.local_address)
 
 
@@ -124,7 +124,7 @@ def _alike(row: Any) -> tuple[Any, ...]:
     return (
         row.target, row.method, row.host, row.user_agent, row.status, row.kind, row.role, row.failure,
         row.error_number, row.http_minor, row.truncated, row.family, row.remote_address, row.local_address,
-        row.unix_path, row.local_port if row.role == SERVER else row.remote_port,
+        row.unix_path, row.local_port if row.role == SERVER else row.remote_port, row.tls,
     )  # fmt: skip
 
 
@@ -152,6 +152,11 @@ def _name(row: Any) -> str:
     return method if method in KNOWN_METHODS else "HTTP"
 
 
+def scheme(row: Any) -> str:
+    """Return the scheme of a request's URL."""
+    return "https" if row.tls else "http"
+
+
 def _truncated(row: Any) -> list[str]:
     names = [name for bit, name in TRUNCATED.items() if row.truncated & bit]
     return [_cut_target(row) if name == "target" else ATTRIBUTE_OF_TEXT.get(name, name) for name in names]
@@ -174,11 +179,12 @@ def _exchange_attributes(row: Any) -> dict[str, Any]:
     if row.status:
         out[http_attributes.HTTP_RESPONSE_STATUS_CODE] = row.status
     out[network_attributes.NETWORK_PROTOCOL_VERSION] = f"1.{row.http_minor}"
-    out[network_attributes.NETWORK_TRANSPORT] = "unix" if row.family == AF_UNIX else "tcp"
+    if row.family:
+        out[network_attributes.NETWORK_TRANSPORT] = "unix" if row.family == AF_UNIX else "tcp"
     _add_server(out, row, parts)
     _add_peer(out, row)
     if row.role == SERVER:
-        out[url_attributes.URL_SCHEME] = "http"
+        out[url_attributes.URL_SCHEME] = scheme(row)
         out[url_attributes.URL_PATH] = redact.path(parts.path, cut=cut and not parts.query)
         if parts.query:
             out[url_attributes.URL_QUERY] = redact.query(parts.query, cut=cut)
@@ -196,12 +202,12 @@ def _full_url(row: Any, method: str, parts: target.Target) -> str:
     if target.ABSOLUTE.fullmatch(whole):
         return whole
     authority = redact.authority(text(row.host))
-    if not authority and row.family != AF_UNIX:
+    if not authority and row.family in INTERNET:
         host = target.address(row.family, row.remote_address)
         authority = f"[{host}]:{row.remote_port}" if ":" in host else f"{host}:{row.remote_port}"
     if whole == "*":  # the asterisk form names the server itself (RFC 9112 section 3.3)
         whole = ""
-    return f"http://{authority or 'localhost'}{'' if whole.startswith('/') or not whole else '/'}{whole}"
+    return f"{scheme(row)}://{authority or 'localhost'}{'' if whole.startswith('/') or not whole else '/'}{whole}"
 
 
 def _add_server(out: dict[str, Any], row: Any, parts: target.Target) -> None:
@@ -209,13 +215,17 @@ def _add_server(out: dict[str, Any], row: Any, parts: target.Target) -> None:
     host, port = target.split_authority(parts.authority or text(row.host))
     server = row.role == SERVER
     own_port = row.local_port if server else row.remote_port
-    if not host and row.family != AF_UNIX:
+    if not host and row.family in INTERNET:
         host = target.address(row.family, row.local_address if server else row.remote_address)
-    out[server_attributes.SERVER_ADDRESS] = host or target.unix_path(row.unix_path)
-    out[server_attributes.SERVER_PORT] = port or own_port or HTTP_PORT
+    name = host or target.unix_path(row.unix_path)
+    if name or row.family:
+        out[server_attributes.SERVER_ADDRESS] = name
+    out[server_attributes.SERVER_PORT] = port or own_port or (HTTPS_PORT if row.tls else HTTP_PORT)
 
 
 def _add_peer(out: dict[str, Any], row: Any) -> None:
+    if not row.family:
+        return
     if row.family == AF_UNIX:
         path = target.unix_path(row.unix_path)
         if path:

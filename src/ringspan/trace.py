@@ -32,9 +32,10 @@ from ringspan.view.table import Snapshot, TableView
 if TYPE_CHECKING:
     from ringspan.config import Settings
     from ringspan.executables import Executables
-    from ringspan.probe.start import Start
+    from ringspan.launch import Starts
     from ringspan.stop import Stop
     from ringspan.telemetry import Way
+    from ringspan.tls.start import TlsStart
 
 LOOK_S = 0.025
 LAST_PROGRAMS_S = 0.02  # after detaching, a program may still be running on another CPU for so long
@@ -90,6 +91,7 @@ class Tracer:
         self._unknown = {"exchanges": 0, "connects": 0}
         self._telemetry = telemetry.Telemetry(way, self._clock, self._identify, self._spans) if way else None
         self._table: TableView | None = None
+        self.tls: TlsStart | None = None
         self._rates = Rates(time.monotonic())
 
     def run(self, stop: Stop) -> None:
@@ -110,6 +112,8 @@ class Tracer:
                     self._clock.refresh()
                     self._take(self._sweeper.sweep(), now)
                     self._evictor.evict()
+                    if self.tls:
+                        self.tls.check()
                     next_sweep = now + 1
                 if self._telemetry:
                     self._telemetry.tick(now, self._state)
@@ -120,6 +124,8 @@ class Tracer:
             self._finish()
 
     def _finish(self) -> None:
+        if self.tls:
+            self.tls.detach()
         self._probe.detach()
         time.sleep(LAST_PROGRAMS_S)
         now = time.monotonic()
@@ -228,6 +234,19 @@ class Tracer:
         return State(self._ledger(), Cost.now(self._probe.run_time()[0]), self._probe.in_flight())
 
 
+def _finish(starts: Starts, stop: Stop) -> Probe | None:
+    """Wait until all is attached; None if told to stop before; raises CannotTrace."""
+    probe = None
+    try:
+        probe = starts.probe.finish(lambda: stop.asked)
+    finally:
+        if starts.tls and not probe:
+            starts.tls.cancel()
+    if probe and starts.tls:
+        starts.tls.finish(probe.functions, lambda: stop.asked)
+    return probe
+
+
 def confine(settings: Settings) -> None:
     """Give up, once attached, what only starting took; raises CannotTrace."""
     if settings.user:
@@ -239,21 +258,22 @@ def confine(settings: Settings) -> None:
         sandbox.enter()
 
 
-def run(settings: Settings, start: Start, executables: Executables | None, stop: Stop) -> int:
+def run(settings: Settings, starts: Starts, executables: Executables | None, stop: Stop) -> int:
     """Trace as asked, with a probe that is being compiled; returns the exit status; raises CannotTrace, UsageError."""
     telemetry.silence_sdk()
     try:
         way = telemetry.prepare(settings)
     except UsageError:
-        start.cancel()
+        starts.cancel()
         raise
     if not way:
         print("nothing is exported: give --otlp URL or set OTEL_EXPORTER_OTLP_ENDPOINT", file=sys.stderr)
-    probe = start.finish(lambda: stop.asked)
+    probe = _finish(starts, stop)
     if not probe:
         return 0
     confine(settings)
     tracer = Tracer(settings, probe, executables, way)
+    tracer.tls = starts.tls
     print(f"ready: {probe.chosen}", file=sys.stderr, flush=True)
     notify_ready()
     tracer.run(stop)

@@ -49,6 +49,7 @@ static void open_connection(struct connection *c, u64 identity, u32 role, u32 bo
 	c->head.identity = identity;
 	c->head.inode = 4242;
 	c->head.family = 2;
+	c->sequenced = 1;
 	c->local_port = 1111;
 	c->remote_port = 2222;
 	c->role = role;

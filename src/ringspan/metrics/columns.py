@@ -95,7 +95,7 @@ def _packed(columns: Array, **shifts: int) -> Array:
 def _telling(batch: Array, columns: Array) -> Iterator[Array]:
     """All that tells one series from another, as columns of 64 bits."""
     yield _packed(columns, status=0, error_number=16, kind=32, role=40, failure=48, http_minor=56)
-    yield _packed(columns, tgid=0, family=32)
+    yield _packed(columns, tgid=0, family=32, tls=40)
     yield columns["process_start_ns"]
     yield from words(batch, "method", 2).T
     clients = columns["role"] == CLIENT

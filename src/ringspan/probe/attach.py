@@ -8,12 +8,20 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 
 from ringspan.errors import CannotTrace
-from ringspan.probe import btf, captures, load, maps
+from ringspan.probe import btf, captures, load, maps, tls_functions
 from ringspan.probe.captures import FENTRY, FOLLOWING, KPROBE, Capture, Hook
 from ringspan.probe.compiler import Compiled
 
 ARRAY_ENTRIES = 16
 TRIED = "tcp_sendmsg"
+TLS_FUNCTION = 0x746C7366756E6374  # which stands in tls.h for a function's number
+TLS = "tls"
+
+
+def variant(code: bytes, function: int) -> bytes:
+    """Return the instructions of a program at functions of TLS libraries for one of them (tls.h)."""
+    low, high = TLS_FUNCTION.to_bytes(8, "little")[:4], TLS_FUNCTION.to_bytes(8, "little")[4:]
+    return code.replace(low + bytes(4) + high, function.to_bytes(4, "little") + bytes(8))
 
 
 class Programs:
@@ -31,11 +39,12 @@ class Programs:
             self.arrays[kind] = load.make_program_array(ARRAY_ENTRIES)
         return self.arrays[kind]
 
-    def add(self, name: str, kind: load.Kind, place: str = "") -> None:
+    def add(self, name: str, kind: load.Kind, place: str = "", function: int = 0) -> None:
         """Begin to load a program, once for each place that has programs of its own."""
         known = f"{name}@{place}" if place else name
         if known not in self._loading:
             code = load.with_map(self._compiled.code(name), self._map_fd, self._array(kind))
+            code = variant(code, function) if function else code
             self._loading[known] = self._pool.submit(load.load, name, code, kind)
 
     def fd(self, name: str, place: str = "") -> int:
@@ -56,7 +65,8 @@ class Programs:
 class Attacher:
     """Loads and attaches what a capture consists of."""
 
-    def __init__(self, compiled: Compiled, capture: Capture) -> None:
+    def __init__(self, compiled: Compiled, capture: Capture, *, tls: bool) -> None:
+        self._tls = tls
         self._capture = capture
         self._types = compiled.types
         self.programs = Programs(compiled)
@@ -91,11 +101,23 @@ class Attacher:
                 kind = self._kind(hook, at_return=True)
                 for name in (hook.exit, *(FOLLOWING if captures.is_following(hook.exit) else ())):
                     programs.add(name, kind, self._place(hook))
+        if self._tls:
+            self._load_tls()
         programs.enter(self._capture.called, self._raw)
         for hook in self._hooks:
             if captures.is_following(hook.exit):
                 programs.enter(FOLLOWING, self._kind(hook, at_return=True), self._place(hook))
         programs.all()
+
+    def _load_tls(self) -> None:
+        """Load what is for TLS libraries; where one program cannot be told at which function it is, one for each."""
+        multi = "-DHAS_UPROBE_MULTI" in self._types.flags
+        kind = load.Kind(load.KPROBE, load.UPROBE_MULTI if multi else 0)
+        for name in (*captures.TLS_CALLED, captures.TLS_RETURN):
+            self.programs.add(name, kind, TLS)
+        for function in [0] if multi else tls_functions.NUMBERS:
+            self.programs.add(captures.TLS_ENTER, kind, f"{TLS}{function or ''}", function)
+        self.programs.enter(captures.TLS_CALLED, kind, TLS)
 
     def attach(self) -> dict[str, int]:
         """Attach, what tells of ends first; returns the links' descriptors; raises CannotTrace."""

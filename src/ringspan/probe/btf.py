@@ -73,6 +73,7 @@ FUNCTIONS = {
     "bpf_get_current_task_btf": "HAS_TASK_BTF",
     "bpf_for_each_map_elem": "HAS_ATOMICS",
     "bpf_task_pt_regs": "HAS_CALL_REGISTERS",
+    "bpf_uprobe_multi_link_attach": "HAS_UPROBE_MULTI",
 }
 # Names in the dumped types that tell how they are to be read.
 TELLING = {

@@ -7,9 +7,11 @@ from typing import NamedTuple
 
 # The order is `enum program`'s in bpf/maps.h.
 TAIL_CALLED = ["on_lay_out", "on_follow", "on_settle", "on_close", "on_connection_state", "on_connect", "on_forget_own",
-               "on_close_files", "on_forget"]  # fmt: skip
+               "on_close_files", "on_forget", "on_tls_end"]  # fmt: skip
 RUN_BY_US = ("on_evict",)  # attached to nothing
 FOLLOWING = ("on_lay_out", "on_follow", "on_settle")
+TLS_ENTER, TLS_RETURN = "on_tls_enter", "on_tls_return"
+TLS_CALLED = (*FOLLOWING, "on_tls_end")
 
 
 class Hook(NamedTuple):

@@ -89,21 +89,22 @@ def hand_over(channel: socket.socket, settings: ProbeSettings) -> None:
     compiled = compile_capture(bcc, settings, capture)
     program = compiled.program
     channel.send(json.dumps({"layout": layout_of(program)}).encode())
-    attacher = Attacher(compiled, capture)
+    attacher = Attacher(compiled, capture, tls=settings.tls)
     attacher.load()
     fill_maps(program, settings)
     if channel.recv(1) != b"+":
         return
     links, functions = attacher.attach(), attacher.programs.all()
     arrays = list(attacher.programs.arrays.values())
+    handed_over = [*HANDED_OVER, *(["tls_sessions"] if settings.tls else [])]
     message = {
-        "maps": [*HANDED_OVER, *(f"programs {i}" for i in range(len(arrays)))],
+        "maps": [*handed_over, *(f"programs {i}" for i in range(len(arrays)))],
         "links": list(links),
         "functions": list(functions),
         "connection_bytes": connection_bytes(program),
         "capture": {"capture": capture.name, "how": capture.how, "obstacles": obstacles},
     }
-    maps = [*(program[name].map_fd for name in HANDED_OVER), *arrays]
+    maps = [*(program[name].map_fd for name in handed_over), *arrays]
     socket.send_fds(channel, [json.dumps(message).encode()], [*maps, *links.values(), *functions.values()])
 
 

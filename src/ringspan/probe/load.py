@@ -15,12 +15,14 @@ from ringspan.probe.btf import load_libbpf
 
 # enum bpf_prog_type, bpf_attach_type and bpf_map_type of linux/bpf.h
 KPROBE, RAW_TRACEPOINT, TRACING = 2, 17, 26
-FENTRY, FEXIT = 24, 25
+FENTRY, FEXIT, UPROBE_MULTI = 24, 25, 48
 PROG_ARRAY = 3
 LOAD_IMM64, PSEUDO_MAP_FD, INSTRUCTION_BYTES = 0x18, 1, 8
 NOTHING = b"\xb7\0\0\0\0\0\0\0\x95\0\0\0\0\0\0\0"  # r0 = 0; exit
 LOG_BYTES = 1 << 20
 KPROBE_TYPE = Path("/sys/bus/event_source/devices/kprobe/type")
+UPROBE_TYPE = Path("/sys/bus/event_source/devices/uprobe/type")
+BPF_CALL, LINK_CREATE = {"x86_64": 321, "aarch64": 280}, 28
 PERF_EVENT_OPEN = {"x86_64": 298, "aarch64": 241}
 PERF_FLAG_FD_CLOEXEC, SET_BPF, ENABLE = 8, 0x40042408, 0x2400  # PERF_EVENT_IOC_*
 
@@ -63,6 +65,24 @@ class PerfEvent(ct.Structure):
         ("_wakeup", ct.c_uint64),
         ("function", ct.c_char_p),
         ("offset", ct.c_uint64),
+    ]
+
+
+class UprobesLink(ct.Structure):
+    """What BPF_LINK_CREATE is given for uprobe_multi (union bpf_attr in linux/bpf.h)."""
+
+    _fields_ = [
+        ("prog_fd", ct.c_uint32),
+        ("target_fd", ct.c_uint32),
+        ("attach_type", ct.c_uint32),
+        ("flags", ct.c_uint32),
+        ("path", ct.c_uint64),
+        ("offsets", ct.c_uint64),
+        ("ref_ctr_offsets", ct.c_uint64),
+        ("cookies", ct.c_uint64),
+        ("count", ct.c_uint32),
+        ("uprobe_flags", ct.c_uint32),
+        ("pid", ct.c_uint32),
     ]
 
 
@@ -146,14 +166,35 @@ def attach_tracing(function: str, fd: int) -> int:
     return _checked(_libbpf().bpf_raw_tracepoint_open(None, fd), function)
 
 
+def attach_uprobes(path: str, fd: int, functions: dict[int, int], *, at_return: bool) -> int:
+    """Attach to functions of a file by their offsets, each with its number (Linux 6.6); returns the link."""
+    count, name = len(functions), ct.create_string_buffer(path.encode())
+    offsets, numbers = (ct.c_uint64 * count)(*functions), (ct.c_uint64 * count)(*functions.values())
+    link = UprobesLink(fd, 0, UPROBE_MULTI, 0, ct.addressof(name), ct.addressof(offsets), 0, ct.addressof(numbers),
+                       count, int(at_return), 0)  # fmt: skip
+    call = BPF_CALL.get(platform.machine(), 0)
+    return _checked(ct.CDLL(None, use_errno=True).syscall(call, LINK_CREATE, ct.byref(link), ct.sizeof(link)), path)
+
+
+def attach_uprobe(path: str, fd: int, offset: int, *, at_return: bool) -> int:
+    """Attach to one function of a file, as attach_kprobe; slow to end (0.1 s each), so only before Linux 6.6."""
+    kind = int(UPROBE_TYPE.read_text())
+    event = PerfEvent(type=kind, config=int(at_return), function=path.encode(), offset=offset)
+    return _attach_event(event, fd, path)
+
+
 def attach_kprobe(function: str, fd: int, *, at_return: bool) -> int:
     """Attach by a breakpoint, which lives as long as its perf event; returns that; raises OSError."""
     try:
         kind = int(KPROBE_TYPE.read_text())
     except OSError as error:
         raise OSError(errno.EOPNOTSUPP, f"{function}: the kernel has no kprobes") from error
+    return _attach_event(PerfEvent(type=kind, config=int(at_return), function=function.encode()), fd, function)
+
+
+def _attach_event(event: PerfEvent, fd: int, function: str) -> int:
     libc = ct.CDLL(None, use_errno=True)
-    event = PerfEvent(type=kind, size=ct.sizeof(PerfEvent), config=int(at_return), function=function.encode())
+    event.size = ct.sizeof(PerfEvent)
     number = PERF_EVENT_OPEN.get(platform.machine(), 0)
     opened = _checked(libc.syscall(number, ct.byref(event), -1, 0, -1, PERF_FLAG_FD_CLOEXEC), function)
     try:

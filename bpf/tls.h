@@ -1,0 +1,368 @@
+/* The plain text of TLS: a session is a connection of its own, whose bytes the calls of a TLS library
+ * move. The stream below, ciphertext, is looked at no more. */
+#pragma once
+
+#ifdef FOLLOW_TLS
+
+/* Which function a program is at: told by what it was attached with (uprobe_multi, 6.6), else by
+ * user space, which has loaded it once for each with another number in this one's place. */
+#ifdef HAS_UPROBE_MULTI
+#define TLS_FUNCTION(ctx) ((u32)bpf_get_attach_cookie(ctx))
+#else
+#define TLS_FUNCTION(ctx)                                                      \
+	({                                                                     \
+		u64 function_;                                                 \
+		asm volatile("%0 = 0x746c7366756e6374 ll" : "=r"(function_)); \
+		(u32) function_;                                               \
+	})
+#endif
+
+#if defined(RINGSPAN_X86_64)
+#define TLS_PARAMETERS(to, ctx)      \
+	u64 to[5] = {(ctx)->di, (ctx)->si, (ctx)->dx, (ctx)->cx, (ctx)->r8}
+#define TLS_RESULT(ctx) ((s64)(s32)(ctx)->ax)
+#define RETURN_ADDRESS_BYTES 8
+#else
+#define TLS_PARAMETERS(to, ctx)                                                        \
+	u64 to[5] = {(ctx)->regs[0], (ctx)->regs[1], (ctx)->regs[2], (ctx)->regs[3], \
+		     (ctx)->regs[4]}
+#define TLS_RESULT(ctx) ((s64)(s32)(ctx)->regs[0])
+#define RETURN_ADDRESS_BYTES 0
+#endif
+
+#define SSL_ERROR_SSL_ 1
+#define SSL_ERROR_SYSCALL_ 5
+#define SSL_ERROR_ZERO_RETURN_ 6
+#ifdef CAPTURE_TCP
+#define TLS_BUFFER BYTES_PLAIN
+#define TLS_NO_BUFFER BYTES_UNSEEN
+#define TLS_ARGUMENT_AT ARGUMENT_AT
+#else
+#define TLS_BUFFER SYS_READ
+#define TLS_NO_BUFFER SYS_SENDFILE
+#define TLS_ARGUMENT_AT 1
+#endif
+
+static __always_inline bool tls_receives(u32 function)
+{
+	return function == TLS_READ || function == TLS_READ_EX || function == TLS_RECEIVE;
+}
+
+static __always_inline bool tls_moves(u32 function)
+{
+	return function >= TLS_READ && function <= TLS_RECEIVE;
+}
+
+static __always_inline bool tls_shakes_hands(u32 function)
+{
+	return function >= TLS_HANDSHAKE && function <= TLS_ACCEPT;
+}
+
+static __always_inline u8 tls_role(u32 function)
+{
+	if (function == TLS_CONNECT || function == TLS_BEGIN_CLIENT)
+		return ROLE_CLIENT;
+	return function == TLS_ACCEPT || function == TLS_BEGIN_SERVER ? ROLE_SERVER : ROLE_UNKNOWN;
+}
+
+/* Keys of sessions are no kernel addresses: those have the highest bit set. */
+static __always_inline u64 new_session_key(void)
+{
+	return random64() >> 2 | 1;
+}
+
+/* Picked up again after an eviction, a session is one in mid-stream, if it was HTTP. */
+static __always_inline void resume_session(struct connection *c, u64 key)
+{
+	u64 *note = evicted.lookup(&key);
+
+	if (!note)
+		return;
+	c->off = *note & 1;
+	c->pipelined = 1;
+	evicted.delete(&key);
+}
+
+static __always_inline struct connection *session_open(const struct tls_key *of, u64 key, u8 role,
+						       u8 born)
+{
+	int zero = 0;
+	struct connection *c = blank_connections.lookup(&zero);
+
+	if (!c || connections.update(&key, c)) {
+		count(COUNTER_CONNECTIONS_TABLE_FULL);
+		return 0;
+	}
+	c = connections.lookup(&key);
+	if (!c)
+		return 0;
+	c->key = key;
+	c->head.identity = random64();
+	c->head.moved_ns = bpf_ktime_get_ns();
+	c->session = *of;
+	c->tls = 1;
+	c->fresh = !born;
+	begin_streams(c, role, born);
+	if (!born)
+		resume_session(c, key);
+	return c;
+}
+
+/* The session of an ssl, new if it is not known: from its beginning if this is a handshake. */
+static __always_inline struct connection *session_of(u64 ssl, u32 function, u64 *key)
+{
+	struct tls_key of = {.ssl = ssl, .process_start_ns = process_start_ns()};
+	struct connection *c = 0;
+	u64 *known, fresh;
+
+	of.tgid = bpf_get_current_pid_tgid() >> 32;
+	known = tls_sessions.lookup(&of);
+	if (known) {
+		*key = *known;
+		c = connections.lookup(key);
+		return c ? c : session_open(&of, *key, tls_role(function), 0);
+	}
+	if (function == TLS_GET_ERROR)
+		return 0;
+	fresh = new_session_key();
+	*key = fresh;
+	if (tls_sessions.update(&of, &fresh)) {
+		count(COUNTER_CONNECTIONS_TABLE_FULL);
+		return 0;
+	}
+	return session_open(&of, fresh, tls_role(function), tls_shakes_hands(function));
+}
+
+/* An ssl begins anew, or ends; true if there was a session whose end another program is to see to. */
+static __always_inline bool session_restart(u64 ssl, u32 function)
+{
+	struct tls_key of = {.ssl = ssl, .process_start_ns = process_start_ns()};
+	u64 thread = bpf_get_current_pid_tgid(), *known, ending = 0, fresh;
+
+	of.tgid = thread >> 32;
+	known = tls_sessions.lookup(&of);
+	if (known)
+		ending = *known;
+	if (function != TLS_END) {
+		fresh = new_session_key();
+		if (tls_sessions.update(&of, &fresh))
+			count(COUNTER_CONNECTIONS_TABLE_FULL);
+		else
+			session_open(&of, fresh, tls_role(function), 1);
+	} else if (known) {
+		tls_sessions.delete(&of);
+	}
+	return ending && !tls_ends.update(&thread, &ending);
+}
+
+/* The session that the running thread is to end. */
+static __always_inline void session_end(void)
+{
+	u64 thread = bpf_get_current_pid_tgid(), now = bpf_ktime_get_ns();
+	u64 *ending = tls_ends.lookup(&thread), key;
+	struct connection *c;
+
+	if (!ending)
+		return;
+	key = *ending;
+	tls_ends.delete(&thread);
+	evicted.delete(&key);
+	c = connections.lookup(&key);
+	if (!c)
+		return;
+	if (!c->closed_ns)
+		c->closed_ns = now;
+	connection_forget(c, key, now);
+}
+
+/* The calls that the running thread is inside, without those whose return was not seen: the stack
+ * has grown over them since. */
+static __always_inline struct tls_calls_of_thread *tls_calls_below(u64 stack)
+{
+	u64 thread = bpf_get_current_pid_tgid();
+	struct tls_calls_of_thread *of = tls_calls.lookup(&thread);
+	int i;
+
+	if (!of)
+		return 0;
+#pragma unroll
+	for (i = TLS_DEPTH - 1; i >= 0; i--) {
+		if (of->depth == i + 1 && of->calls[i].stack <= stack)
+			of->depth = i;
+	}
+	return of;
+}
+
+/* A function that does its work by another one of the same library, on the same session. */
+static __always_inline bool is_wrapped(const struct tls_call *outer, u64 ssl, u32 function)
+{
+	if (outer->ssl != ssl)
+		return false;
+	if (function >= TLS_HANDSHAKE && function < TLS_END)
+		return function != TLS_GET_ERROR;
+	return tls_moves(function) && tls_moves(outer->function) &&
+	       tls_receives(function) == tls_receives(outer->function);
+}
+
+static __always_inline bool is_inner_call(struct tls_calls_of_thread *of, u64 ssl, u32 function)
+{
+	u32 top;
+
+	if (!of || !of->depth)
+		return false;
+	top = of->depth - 1;
+	BOUND(top, TLS_DEPTH - 1);
+	return of->depth >= TLS_DEPTH || is_wrapped(&of->calls[top], ssl, function);
+}
+
+static __always_inline bool push_call(struct tls_calls_of_thread *of, const struct tls_call *call)
+{
+	u64 thread = bpf_get_current_pid_tgid();
+	struct tls_calls_of_thread *blank;
+	int zero = 0;
+	u32 at;
+
+	if (!of) {
+		blank = blank_tls_calls.lookup(&zero);
+		if (blank && tls_calls.update(&thread, blank))
+			count(COUNTER_CALLS_TABLE_FULL);
+		of = tls_calls.lookup(&thread);
+	}
+	if (!of)
+		return false;
+	at = of->depth;
+	BOUND(at, TLS_DEPTH - 1);
+	of->calls[at] = *call;
+	of->depth = at + 1;
+	return true;
+}
+
+/* True if a session has ended that another program is to see to. */
+static __always_inline bool enter_tls(struct pt_regs *ctx)
+{
+	u32 function = TLS_FUNCTION(ctx);
+	TLS_PARAMETERS(a, ctx);
+	struct tls_calls_of_thread *of;
+	struct tls_call call = {.stack = ctx->sp, .ssl = a[0], .function = function};
+	struct connection *c;
+
+	if (!process_wanted())
+		return false;
+	of = tls_calls_below(ctx->sp);
+	if (is_inner_call(of, a[0], function))
+		return false;
+	if (function >= TLS_BEGIN_CLIENT)
+		return session_restart(a[0], function);
+	c = session_of(a[0], function, &call.connection);
+	if (!c)
+		return false;
+	call.begin_ns = bpf_ktime_get_ns();
+	call.sleeps = sleeps();
+	call.buffer = a[1];
+	call.bytes = a[2];
+	if (function == TLS_SENDFILE)
+		call.bytes = a[3];
+	call.moved_at = function == TLS_WRITE_EX2 ? a[4] : a[3];
+	if (!push_call(of, &call))
+		c->broken = COUNTER_DESYNC_OVERLAP; /* its bytes will be missing */
+	return false;
+}
+
+/* How many bytes a call has moved. */
+static __always_inline u64 tls_moved(const struct tls_call *call, s64 result)
+{
+	u64 moved = 0;
+
+	if (result <= 0 || !tls_moves(call->function))
+		return 0;
+	if (call->function == TLS_READ_EX || call->function == TLS_WRITE_EX ||
+	    call->function == TLS_WRITE_EX2)
+		read_user(&moved, sizeof(moved), call->moved_at);
+	else
+		moved = result;
+	return moved <= call->bytes ? moved : 0;
+}
+
+static __always_inline bool tls_ended(const struct tls_call *call, s64 result)
+{
+	if (call->function == TLS_RECEIVE)
+		return !result;
+	return call->function == TLS_GET_ERROR &&
+	       (result == SSL_ERROR_ZERO_RETURN_ || result == SSL_ERROR_SYSCALL_ ||
+		result == SSL_ERROR_SSL_);
+}
+
+/* A session whose first call was on no socket keeps its bytes in memory: who carries them cannot be
+ * told. (A socket that its application is called back to use is not taken for theirs.) */
+static __always_inline void judge_socketless(struct connection *c, const struct tls_call *call)
+{
+	if (!c->other && !call->sockets && call->function != TLS_GET_ERROR)
+		c->socketless = 1;
+}
+
+static __always_inline bool pop_call(struct tls_call *call, u64 stack)
+{
+	u64 thread = bpf_get_current_pid_tgid();
+	struct tls_calls_of_thread *of = tls_calls_below(stack - RETURN_ADDRESS_BYTES - 1);
+	u32 top;
+
+	if (!of || !of->depth)
+		return false;
+	top = of->depth - 1;
+	BOUND(top, TLS_DEPTH - 1);
+	if (of->calls[top].stack != stack - RETURN_ADDRESS_BYTES)
+		return false;
+	*call = of->calls[top];
+	of->depth = top;
+	if (!top)
+		tls_calls.delete(&thread);
+	return true;
+}
+
+/* A call has returned; true if its bytes are to be followed. */
+static __always_inline bool return_from_tls(struct pt_regs *ctx)
+{
+	s64 result = TLS_RESULT(ctx);
+	u64 now = bpf_ktime_get_ns(), moved;
+	struct tls_call call;
+	struct connection *c;
+	struct work *w;
+	u8 direction;
+
+	if (!pop_call(&call, ctx->sp))
+		return false;
+	c = connections.lookup(&call.connection);
+	if (!c)
+		return false;
+	judge_socketless(c, &call);
+	moved = tls_moved(&call, result);
+	if (c->off || !(moved || tls_ended(&call, result)))
+		return false;
+	direction = !moved || tls_receives(call.function) ? INGRESS : EGRESS;
+	if (c->fresh)
+		wait_for_peer(c, direction);
+	c->fresh = 0;
+	w = begin_work(c, call.connection, direction, now);
+	if (!w)
+		return false;
+	__builtin_memset(&w->call, 0, sizeof(w->call));
+	w->call.begin_ns = call.begin_ns;
+	w->call.sleeps = call.sleeps;
+	w->call.number = call.function == TLS_SENDFILE ? TLS_NO_BUFFER : TLS_BUFFER;
+	w->call.arguments[TLS_ARGUMENT_AT] = call.buffer;
+	w->moved = moved;
+	w->ended = !moved;
+	return true;
+}
+
+/* What a thread leaves that ends inside a call. */
+static __always_inline void forget_tls_calls(void)
+{
+	u64 thread = bpf_get_current_pid_tgid();
+
+	tls_calls.delete(&thread);
+	tls_ends.delete(&thread);
+}
+#else
+#define forget_tls_calls()
+#endif

@@ -1,0 +1,119 @@
+/* Which socket carries a TLS session: the first one that its first call moves TLS records on. */
+#pragma once
+
+#ifdef FOLLOW_TLS
+#define TLS_FIRST_RECORD 20 /* RFC 8446 section 5.1: how a record begins */
+#define TLS_LAST_RECORD 24
+#define TLS_PAIR 0x746c7300
+
+/* The innermost call of a TLS library that the running thread is inside. */
+static __always_inline struct tls_call *tls_call_of_thread(void)
+{
+	u64 thread = bpf_get_current_pid_tgid();
+	struct tls_calls_of_thread *of = tls_calls.lookup(&thread);
+	u32 top;
+
+	if (!of || !of->depth)
+		return 0;
+	top = of->depth - 1;
+	BOUND(top, TLS_DEPTH - 1);
+	return &of->calls[top];
+}
+
+/* Do these bytes of a system call begin as a TLS record does? */
+static __always_inline bool is_tls_record(u64 number, const u64 *arguments)
+{
+	struct span_of_bytes s = {.left = 3};
+	u8 first[3] = {};
+
+	locate(&s, number, arguments);
+	if (!s.base && !next_piece(&s))
+		return false;
+	if (read_user(first, sizeof(first), s.base))
+		return false;
+	return first[0] >= TLS_FIRST_RECORD && first[0] <= TLS_LAST_RECORD && first[1] == 3;
+}
+
+/* A session has found its socket: what that says of it is the session's too. */
+static __always_inline void adopt_socket(struct connection *session, const struct connection *c)
+{
+	session->head.inode = c->head.inode;
+	session->head.netns = c->head.netns;
+	session->head.family = c->head.family;
+	session->local_port = c->local_port;
+	session->remote_port = c->remote_port;
+	session->connect_ns = c->connect_ns;
+	session->peer_gone = c->peer_gone;
+	session->error = c->error;
+	__builtin_memcpy(session->local_address, c->local_address, 16);
+	__builtin_memcpy(session->remote_address, c->remote_address, 16);
+	if (c->head.family == AF_UNIX_)
+		__builtin_memcpy(session->unix_path, c->unix_path, UNIX_PATH_MAX);
+	if (session->born && c->born)
+		session->pair = c->sequenced ? TLS_PAIR : c->pair;
+	if (session->role == ROLE_UNKNOWN && c->role_known == ROLE_CERTAIN)
+		begin_streams(session, c->role, session->born);
+	if (c->sequenced && is_own_peer(c))
+		session->off = 1;
+}
+
+/* Ports that are not asked for have no connection that could be adopted. */
+static __always_inline void refuse_port(struct connection *session, struct sock *sk)
+{
+#ifdef FILTER_PORTS
+	struct socket_summary summary = {};
+
+	summarise(sk, &summary);
+	if (summary.family == AF_UNIX_ ||
+	    !(port_wanted(summary.local_port) || port_wanted(summary.remote_port)))
+		session->off = 1;
+#endif
+}
+
+/* A send begins, or a receive has ended, on a socket whose connection is `c` (0: none is followed).
+ * True if the bytes are a TLS session's, which is followed in their place. */
+static __always_inline bool carries_tls(struct sock *sk, struct connection *c, u64 number,
+					const u64 *arguments, s64 moved)
+{
+	struct connection *session;
+	struct tls_call *call;
+
+	if (c && c->next_request && !c->off)
+		return false;
+	call = tls_call_of_thread();
+	if (!call)
+		return c && c->other;
+	session = connections.lookup(&call->connection);
+	if (!session)
+		return c && c->other;
+	call->sockets = 1;
+	if (session->other != (u64)sk) {
+		if (session->other || session->socketless || moved <= 0 ||
+		    !is_tls_record(number, arguments))
+			return false;
+		session->other = (u64)sk;
+		if (c)
+			adopt_socket(session, c);
+		else
+			refuse_port(session, sk);
+	}
+	if (!c)
+		return false;
+	c->other = call->connection;
+	c->off = 1;
+	c->head.moved_ns = call->begin_ns;
+	return true;
+}
+/* A call on a socket that tells nothing of its stream. */
+static __always_inline void note_tls_socket(void)
+{
+	struct tls_call *call = tls_call_of_thread();
+
+	if (call)
+		call->sockets = 1;
+}
+#else
+#define tls_call_of_thread() 0
+#define note_tls_socket()
+#define carries_tls(sk, c, number, arguments, moved) false
+#endif

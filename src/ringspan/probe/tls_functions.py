@@ -1,0 +1,45 @@
+"""The functions of TLS libraries that are attached to, and what each is to the BPF program (enum tls_function)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Function(NamedTuple):
+    """One function: its number in bpf/contract.h, and whether its return is attached to as well."""
+
+    number: int
+    returns: bool = True
+
+
+READ, READ_EX, WRITE, WRITE_EX, WRITE_EX2, SENDFILE, RECEIVE = (Function(n) for n in range(1, 8))
+HANDSHAKE, CONNECT, ACCEPT, GET_ERROR = (Function(n) for n in range(8, 12))
+BEGIN_CLIENT, BEGIN_SERVER, END = (Function(n, returns=False) for n in range(12, 15))
+# OpenSSL 1.1 and 3, LibreSSL, BoringSSL
+OPENSSL = {
+    "SSL_read": READ,
+    "SSL_read_ex": READ_EX,
+    "SSL_write": WRITE,
+    "SSL_write_ex": WRITE_EX,
+    "SSL_write_ex2": WRITE_EX2,
+    "SSL_sendfile": SENDFILE,
+    "SSL_do_handshake": HANDSHAKE,
+    "SSL_connect": CONNECT,
+    "SSL_accept": ACCEPT,
+    "SSL_get_error": GET_ERROR,
+    "SSL_set_connect_state": BEGIN_CLIENT,
+    "SSL_set_accept_state": BEGIN_SERVER,
+    "SSL_clear": END,
+    "SSL_free": END,
+}
+GNUTLS = {
+    "gnutls_record_recv": RECEIVE,
+    "gnutls_record_send": WRITE,
+    "gnutls_record_send2": WRITE,
+    "gnutls_handshake": HANDSHAKE,
+    "gnutls_deinit": END,
+}
+BY_NAME = OPENSSL | GNUTLS
+NUMBERS = range(1, 15)
+# A file that lacks one of either pair is no TLS library that can be followed.
+INDISPENSABLE = (("SSL_read", "SSL_write"), ("gnutls_record_recv", "gnutls_record_send"))

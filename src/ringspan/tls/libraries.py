@@ -1,0 +1,88 @@
+"""Which files may hold a TLS library: by name, in the linker's cache and among what processes have mapped."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import re
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+CACHE = Path("/etc/ld.so.cache")
+MAGIC = b"glibc-ld.so.cache1.1"
+HEADER_BYTES, ENTRY = 48, struct.Struct("<iIIIQ")  # struct cache_file_new, file_entry_new (glibc's dl-cache.h)
+NAMED = re.compile(r"lib(ssl|gnutls|boringssl|python)[-_.\w+]*\.so[.\d]*|[^/]*(ssl|tls)[^/]*\.so[.\d]*", re.IGNORECASE)
+SHARED = re.compile(r"\.so(\.|$)")
+DELETED = " (deleted)"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which files are looked into: TLS libraries by their names, executables, and as the user says."""
+
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+
+    def __call__(self, path: str) -> bool:
+        """Whether a file may hold a TLS library, and is asked for."""
+        if any(fnmatch.fnmatchcase(path, one) for one in self.exclude):
+            return False
+        name = path.rpartition("/")[2]
+        return (
+            not SHARED.search(name)
+            or bool(NAMED.fullmatch(name))
+            or any(fnmatch.fnmatchcase(path, one) for one in self.include)
+        )
+
+
+class Mapped(NamedTuple):
+    """A file that a process has mapped to run: its path as that process sees it."""
+
+    pid: int
+    path: str
+    inode: int
+
+    @property
+    def through(self) -> str:
+        """The path by which others see it."""
+        return f"/proc/{self.pid}/root{self.path}"
+
+
+def cached(cache: Path = CACHE) -> list[str]:
+    """Return the paths of shared libraries that the linker's cache names."""
+    try:
+        raw = cache.read_bytes()
+        raw = raw[raw.index(MAGIC) :]
+        (count,) = struct.unpack_from("<I", raw, len(MAGIC))
+        entries = ENTRY.iter_unpack(raw[HEADER_BYTES : HEADER_BYTES + count * ENTRY.size])
+        return list(dict.fromkeys(_text(raw, value) for _, _, value, _, _ in entries))
+    except (OSError, ValueError, struct.error):
+        return []
+
+
+def _text(raw: bytes, at: int) -> str:
+    return os.fsdecode(raw[at : raw.index(b"\0", at)])
+
+
+def of_process(pid: int, proc: Path = Path("/proc")) -> Iterator[Mapped]:
+    """List the files that a process has mapped to run, each once."""
+    known = set()
+    try:
+        lines = (proc / str(pid) / "maps").read_bytes().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        words = line.split(None, 5)
+        if len(words) == 6 and words[1][2:3] == b"x" and words[5][:1] == b"/" and words[5] not in known:
+            known.add(words[5])
+            yield Mapped(pid, os.fsdecode(words[5]), int(words[4]))
+
+
+def running(proc: Path = Path("/proc")) -> Iterator[Mapped]:
+    """List what all processes have mapped to run."""
+    for entry in os.listdir(proc):  # noqa: PTH208
+        if entry.isdigit() and int(entry) != os.getpid():
+            yield from of_process(int(entry), proc)

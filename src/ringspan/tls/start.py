@@ -1,0 +1,81 @@
+"""The attaching process, from the consumer's side. Imports little: it is begun before the rest is imported."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import select
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+
+MESSAGE_BYTES = 1 << 16
+LOOK_S, ATTACH_S, DETACH_S = 0.05, 10.0, 1.0
+PROGRAMS = "on_tls_"
+log = logging.getLogger(__name__)
+
+
+class TlsStart:
+    """A process that looks for TLS libraries while the probe is being compiled, then attaches to them."""
+
+    def __init__(self, include: Sequence[str], exclude: Sequence[str], *, sandbox: bool) -> None:
+        self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        command = [sys.executable, "-P", "-m", "ringspan.tls.attacher", str(theirs.fileno())]
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}  # secrets
+        environment["PYTHONPATH"] = os.pathsep.join(filter(os.path.isabs, sys.path))
+        self._process = subprocess.Popen(
+            command, pass_fds=[theirs.fileno()], env=environment, stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
+        theirs.close()
+        told = {"include": list(include), "exclude": list(exclude), "sandbox": sandbox}
+        self._channel.send(json.dumps(told).encode())
+        self.attached: list[str] = []
+        self._ended = False
+
+    def finish(self, programs: dict[str, int], stop: Callable[[], bool]) -> None:
+        """Hand the programs over, and wait until they are attached."""
+        mine = {name: fd for name, fd in programs.items() if name.startswith(PROGRAMS)}
+        try:
+            socket.send_fds(self._channel, [json.dumps(list(mine)).encode()], list(mine.values()))
+            answer = self._receive(ATTACH_S, stop)
+        except ConnectionError:
+            answer = b""
+        if answer:
+            self.attached = json.loads(answer)["attached"]
+        elif not stop():
+            self._warn()
+
+    def check(self) -> None:
+        """Say so, once, if the process has ended by itself."""
+        if not self._ended and self._process.poll() is not None:
+            self._warn()
+
+    def detach(self) -> None:
+        """Have it detach and end; where that is slow (before Linux 6.6) it is not waited for."""
+        try:
+            self._channel.send(b".")
+            self._receive(DETACH_S, lambda: False)
+        except ConnectionError:
+            pass
+        self._channel.close()
+
+    def cancel(self) -> None:
+        """End it."""
+        self._channel.close()
+        self._process.kill()
+        self._process.wait()
+
+    def _warn(self) -> None:
+        self._ended = True
+        log.error("TLS is not followed: the process that attaches to TLS libraries has ended")
+
+    def _receive(self, seconds: float, stop: Callable[[], bool]) -> bytes:
+        for _ in range(int(seconds / LOOK_S)):
+            if select.select([self._channel], [], [], LOOK_S)[0]:
+                return self._channel.recv(MESSAGE_BYTES)
+            if stop():
+                break
+        return b""
