@@ -158,8 +158,8 @@ struct record {
 	u32 tgid;
 	u32 tid;
 	u32 netns;
-	u32 tcp_seq; /* of Unix sockets and TLS made of the pair of ends and of the request's number;
-			0: not known */
+	u32 tcp_seq; /* of Unix sockets and TLS made of the pair of ends and of the request's
+			number; 0: not known */
 	u16 status;
 	u16 truncated;
 	u16 error_number;

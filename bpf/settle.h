@@ -108,8 +108,8 @@ static __always_inline u64 end_time(const struct connection *c, u64 now)
 	return moved > c->closed_ns ? moved : c->closed_ns;
 }
 
-/* The process of a Unix socket, or of a TLS session, may die and tell no one: leave what is known so far where user space will
- * find it. */
+/* The process of a Unix socket, or of a TLS session, may die and tell no one: leave what is known
+ * so far where user space will find it. */
 static __always_inline void note_progress(struct connection *c)
 {
 	struct exchange_key key = {.connection = c->head.identity, .index = c->next_response};

@@ -117,13 +117,13 @@ struct connection {
 	u8 role_known;	/* enum certainty */
 	u8 lost_reason; /* why the current request has no place, if it has none */
 	u8 invalid_response;
-	u8 whole;    /* the oldest response ends with the connection, and well */
-	u8 failing;  /* why the exchange that is being closed fails */
-	u8 doubtful; /* its first bytes were no request; the answer to them will tell whether this
-			is HTTP */
-	u8 reset;    /* ended without a FIN of this side */
-	u8 sequenced; /* TCP: its bytes have numbers */
-	u8 tls;	      /* the plain text of a TLS session */
+	u8 whole;      /* the oldest response ends with the connection, and well */
+	u8 failing;    /* why the exchange that is being closed fails */
+	u8 doubtful;   /* its first bytes were no request; the answer to them will tell whether this
+			  is HTTP */
+	u8 reset;      /* ended without a FIN of this side */
+	u8 sequenced;  /* TCP: its bytes have numbers */
+	u8 tls;	       /* the plain text of a TLS session */
 	u8 socketless; /* ... whose bytes go by no socket that can be told */
 	char local_address[16];
 	char remote_address[16];
@@ -187,7 +187,7 @@ struct call {
 	u64 arguments[4];
 	u64 helped; /* bytes that a reader has already followed for this writer */
 	u32 sequence;
-	u32 flags; /* of a receive */
+	u32 flags;    /* of a receive */
 	u8 sequenced; /* its connection's bytes have TCP's numbers */
 	u8 purpose;
 	u8 unplaced; /* where its bytes stand in TCP's sequence is not known */

@@ -1,5 +1,5 @@
-/* The plain text of TLS: a session is a connection of its own, whose bytes the calls of a TLS library
- * move. The stream below, ciphertext, is looked at no more. */
+/* The plain text of TLS: a session is a connection of its own, whose bytes the calls of a TLS
+ * library move. The stream below, ciphertext, is looked at no more. */
 #pragma once
 
 #ifdef FOLLOW_TLS
@@ -9,23 +9,21 @@
 #ifdef HAS_UPROBE_MULTI
 #define TLS_FUNCTION(ctx) ((u32)bpf_get_attach_cookie(ctx))
 #else
-#define TLS_FUNCTION(ctx)                                                      \
-	({                                                                     \
-		u64 function_;                                                 \
+#define TLS_FUNCTION(ctx)                                                     \
+	({                                                                    \
+		u64 function_;                                                \
 		asm volatile("%0 = 0x746c7366756e6374 ll" : "=r"(function_)); \
-		(u32) function_;                                               \
+		(u32) function_;                                              \
 	})
 #endif
 
 #if defined(RINGSPAN_X86_64)
-#define TLS_PARAMETERS(to, ctx)      \
-	u64 to[5] = {(ctx)->di, (ctx)->si, (ctx)->dx, (ctx)->cx, (ctx)->r8}
+#define TLS_PARAMETERS(to, ctx) u64 to[5] = {(ctx)->di, (ctx)->si, (ctx)->dx, (ctx)->cx, (ctx)->r8}
 #define TLS_RESULT(ctx) ((s64)(s32)(ctx)->ax)
 #define RETURN_ADDRESS_BYTES 8
 #else
-#define TLS_PARAMETERS(to, ctx)                                                        \
-	u64 to[5] = {(ctx)->regs[0], (ctx)->regs[1], (ctx)->regs[2], (ctx)->regs[3], \
-		     (ctx)->regs[4]}
+#define TLS_PARAMETERS(to, ctx) \
+	u64 to[5] = {(ctx)->regs[0], (ctx)->regs[1], (ctx)->regs[2], (ctx)->regs[3], (ctx)->regs[4]}
 #define TLS_RESULT(ctx) ((s64)(s32)(ctx)->regs[0])
 #define RETURN_ADDRESS_BYTES 0
 #endif
@@ -133,7 +131,8 @@ static __always_inline struct connection *session_of(u64 ssl, u32 function, u64 
 	return session_open(&of, fresh, tls_role(function), tls_shakes_hands(function));
 }
 
-/* An ssl begins anew, or ends; true if there was a session whose end another program is to see to. */
+/* An ssl begins anew, or ends; true if there was a session whose end another program is to see to.
+ */
 static __always_inline bool session_restart(u64 ssl, u32 function)
 {
 	struct tls_key of = {.ssl = ssl, .process_start_ns = process_start_ns()};
@@ -198,7 +197,7 @@ static __always_inline bool is_wrapped(const struct tls_call *outer, u64 ssl, u3
 {
 	if (outer->ssl != ssl)
 		return false;
-	if (function >= TLS_HANDSHAKE && function < TLS_END)
+	if (function >= TLS_HANDSHAKE) /* a handshake clears its ssl first */
 		return function != TLS_GET_ERROR;
 	return tls_moves(function) && tls_moves(outer->function) &&
 	       tls_receives(function) == tls_receives(outer->function);

@@ -1,4 +1,7 @@
-"""Exchanges that nothing will end: a Unix socket that dies with its process, an exec or a close_range tells no one."""
+"""Exchanges that nothing will end: a Unix socket that dies with its process, an exec or a close_range tells no one.
+
+Nor does a TLS session whose socket is not known.
+"""
 
 from __future__ import annotations
 
@@ -10,39 +13,44 @@ import numpy as np
 
 from ringspan import contract
 from ringspan.probe import maps
+from ringspan.process import has_begun_at
 
 if TYPE_CHECKING:
     from ringspan.probe.session import Probe
 
-AF_UNIX = 1
+AF_UNSPEC, AF_UNIX = 0, 1
+TLS_KEY = np.dtype([("ssl", "u8"), ("start_ns", "u8"), ("tgid", "u8")])  # struct tls_key in bpf/state.h
 CONNECTIONS_EVERY_S = 10.0
+SESSION_BYTES = 8
 SETTLED_NS = 500_000_000  # younger exchanges are left alone
 SERVER = contract.number("ROLE_SERVER")
 
 
 class Sweeper:
-    """Ends the exchanges of Unix sockets that exist no more; `swept` counts them."""
+    """Ends the exchanges of Unix sockets and processes that exist no more; `swept` counts them."""
 
     def __init__(self, probe: Probe, proc: Path = Path("/proc")) -> None:
         self._probe = probe
         self._proc = proc
         self._sockets: dict[int, set[str] | None] = {}
+        self._processes: dict[tuple[int, int], bool] = {}
         self._next_connections = time.monotonic() + CONNECTIONS_EVERY_S
         self.swept = 0
 
     def sweep(self) -> np.ndarray[Any, np.dtype[Any]]:
         """Return the records of exchanges whose socket is gone, taken out of the kernel's table."""
-        self._sockets = {}
+        self._sockets, self._processes = {}, {}
         found = []
         for some in self._probe.exchanges():
-            unix = some.confirmed & (some.records["family"] == AF_UNIX)
-            for i in np.flatnonzero(unix):
+            silent = some.confirmed & (some.records["family"] <= AF_UNIX)
+            for i in np.flatnonzero(silent):
                 record = some.records[i : i + 1].copy()
                 if self._is_orphan(record[0]) and maps.delete(self._probe.maps["exchanges"], some.keys[i].tobytes()):
                     found.append(self._ended(record))
         self.swept += len(found)
         if time.monotonic() >= self._next_connections:
             self._sweep_connections()
+            self._sweep_sessions()
             self._next_connections = time.monotonic() + CONNECTIONS_EVERY_S
         return np.concatenate(found) if found else np.empty(0, contract.RECORD)
 
@@ -54,6 +62,28 @@ class Sweeper:
             if not self._exists(int(found.heads["netns"][i]), int(found.heads["inode"][i])):
                 maps.delete(self._probe.maps["connections"], found.keys[i].tobytes())
 
+    def _sweep_sessions(self) -> None:
+        """Forget the TLS sessions of processes that are gone."""
+        fd = self._probe.maps.get("tls_sessions")
+        gone = []
+        for keys, values in maps.entries(fd, TLS_KEY.itemsize, SESSION_BYTES) if fd is not None else ():
+            of = keys.view(TLS_KEY)[:, 0]
+            dead = [i for i in range(len(keys)) if not self._lives(int(of["tgid"][i]), int(of["start_ns"][i]))]
+            gone += [(keys[i].tobytes(), values[i].tobytes()) for i in dead]
+        for key, connection in gone:
+            maps.delete(self._probe.maps["connections"], connection)
+            maps.delete(fd or 0, key)
+
+    def _lives(self, tgid: int, start_ns: int) -> bool:
+        known = self._processes.get((tgid, start_ns))
+        if known is None:
+            try:
+                known = has_begun_at(self._proc / str(tgid), start_ns)
+            except (OSError, IndexError, ValueError):
+                known = False
+            self._processes[tgid, start_ns] = known
+        return known
+
     def _exists(self, netns: int, inode: int) -> bool:
         """Whether a socket exists, as far as can be seen: of a namespace that no process shows, all do."""
         if netns not in self._sockets:
@@ -64,6 +94,8 @@ class Sweeper:
     def _is_orphan(self, record: Any) -> bool:
         if time.monotonic_ns() - int(record["start_ktime_ns"]) < SETTLED_NS:
             return False
+        if record["family"] == AF_UNSPEC:
+            return not self._lives(int(record["tgid"]), int(record["process_start_ns"]))
         return not self._exists(int(record["netns"]), int(record["socket_inode"]))
 
     def _unix_sockets(self, netns: int) -> set[str] | None:

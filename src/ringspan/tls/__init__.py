@@ -1,0 +1,1 @@
+"""TLS libraries: which files hold one, what is new on this host, and the process that attaches to them."""

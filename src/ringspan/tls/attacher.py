@@ -1,8 +1,8 @@
 """The process that attaches the BPF programs to TLS libraries, those that run now and those that appear later.
 
 Run as `python -m ringspan.tls.attacher SOCKET_FD`. It is told what to look for, then given the programs' descriptors;
-says what it has attached to, and goes on until its end of the socket is closed. It keeps the capabilities that reading
-other processes' files and attaching take, and no others; the consumer, which reads what strangers send, has none of them.
+says what it has attached to, and goes on until the other end of the socket is closed. It keeps the capabilities that
+reading other processes' files and attaching take, and no others; it reads nothing of what strangers send.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ FUNCTION = 2  # STT_FUNC
 def offsets(file: IO[bytes], names: Iterable[str]) -> dict[str, int]:
     """Return the offsets of those of these functions that a file has, for the machine that runs; {} of other files."""
     try:
-        elf = ELFFile(file)  # type: ignore[no-untyped-call]
+        elf = ELFFile(file)
         if elf.elfclass != 64 or elf["e_machine"] != MACHINES.get(platform.machine()):
             return {}
         found = _dynamic(elf, names) or _static(elf, file, names)
