@@ -140,6 +140,13 @@ def _captures(*, possible: bool) -> list[str]:
     return lines
 
 
+def _print_tls() -> None:
+    from ringspan.tls import report  # noqa: PLC0415 - a start must not wait for it
+
+    for library in report.in_use():
+        print(library.line())
+
+
 def run() -> int:
     """Print the report; returns 0 if tracing is possible, else 3."""
     done = [*checks(), _memory()]
@@ -148,4 +155,5 @@ def run() -> int:
     possible = all(check.ok for check in done if check.fatal)
     for line in _captures(possible=possible):
         print(line)
+    _print_tls()
     return 0 if possible else CannotTrace.exit_status

@@ -43,6 +43,6 @@ def launch(settings: Settings, executables: Executables | None) -> Starts:
         ring_bytes=settings.ring_bytes,
         connections=settings.connections,
         exchanges=settings.exchanges,
-        tls=tls is not None,
+        follow_tls=tls is not None,
     )
     return Starts(Start(told), tls)

@@ -9,7 +9,7 @@ UNKNOWN = "lost (executable unknown)"  # --exe: its process was gone before it c
 UNSEEN = {
     "unseen_http2": "HTTP/2 connections (each end)",
     "unseen_32bit_calls": "calls of 32-bit processes",
-    "tls_unplaced": "HTTPS exchanges whose port is not known (--port)",
+    "tls_unplaced": "HTTPS sessions (each end) whose port is not known (--port)",
     "unseen_io_uring": "connections that io_uring moves (--capture tcp sees them)",
     "unpaired_responses": "responses to no request seen",
     "desync_unreadable": "times bytes could not be read",

@@ -31,12 +31,11 @@ PT_REGS = re.compile(rb"struct pt_regs \{.*?\n\};\n", re.DOTALL)
 SETTINGS = ProbeSettings(own_tgid=os.getpid())
 VARIANTS = {
     "plain": SETTINGS,
-    "tls": replace(SETTINGS, tls=True),
-    "tls on an old kernel": replace(SETTINGS, tls=True),
+    "without tls": replace(SETTINGS, follow_tls=False),
     "server": replace(SETTINGS, role="server"),
-    "client": replace(SETTINGS, role="client", ports=[80], pids=[1], by_executable=True, tls=True),
+    "client": replace(SETTINGS, role="client", ports=[80], pids=[1], by_executable=True),
     "as on an old kernel": SETTINGS,
-    "arm64": replace(SETTINGS, tls=True),
+    "arm64": SETTINGS,
 }
 NEW = ("-DHAS_TASK_BTF", "-DHAS_ATOMICS", "-DHAS_CALL_REGISTERS", "-DHAS_UPROBE_MULTI")
 
@@ -46,7 +45,7 @@ def types_for(variant: str, types: btf.KernelTypes) -> btf.KernelTypes:
         text, count = PT_REGS.subn(ARM64_REGISTERS, types.text)
         assert count == 1
         return types._replace(text=text)
-    if variant.endswith("on an old kernel"):
+    if variant == "as on an old kernel":
         return types._replace(flags=[flag for flag in types.flags if flag not in NEW])
     return types
 
@@ -65,7 +64,7 @@ def main(word: str, variant: str) -> None:
     if variant == "arm64" or (word == "fentry" and attach.obstacle(capture)):
         print("compiled")
         return
-    attacher = attach.Attacher(compiled, capture, tls=VARIANTS[variant].tls)
+    attacher = attach.Attacher(compiled, capture, tls=VARIANTS[variant].follow_tls)
     attacher.load()
     print(f"loaded {len(attacher.programs.all())}")
 

@@ -31,6 +31,7 @@ HANDED_OVER = [
     "judged_executables",
     "attempts",
 ]
+HANDED_OVER_TLS = ["tls_sessions"]
 
 MESSAGE_BYTES = 1 << 16
 
@@ -89,14 +90,14 @@ def hand_over(channel: socket.socket, settings: ProbeSettings) -> None:
     compiled = compile_capture(bcc, settings, capture)
     program = compiled.program
     channel.send(json.dumps({"layout": layout_of(program)}).encode())
-    attacher = Attacher(compiled, capture, tls=settings.tls)
+    attacher = Attacher(compiled, capture, tls=settings.follow_tls)
     attacher.load()
     fill_maps(program, settings)
     if channel.recv(1) != b"+":
         return
     links, functions = attacher.attach(), attacher.programs.all()
     arrays = list(attacher.programs.arrays.values())
-    handed_over = [*HANDED_OVER, *(["tls_sessions"] if settings.tls else [])]
+    handed_over = [*HANDED_OVER, *(HANDED_OVER_TLS if settings.follow_tls else [])]
     message = {
         "maps": [*handed_over, *(f"programs {i}" for i in range(len(arrays)))],
         "links": list(links),

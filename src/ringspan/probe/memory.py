@@ -20,6 +20,7 @@ STRUCT = re.compile(r"^struct (\w+) \{(.*?)^\};", re.DOTALL | re.MULTILINE)
 MEMBER = re.compile(r"\s*(?:struct )?(\w+)\s+(\w+)\s*(?:\[(.*?)\])?;", re.DOTALL)
 DEFINE = re.compile(r"^#define (\w+) (\d+)$", re.MULTILINE)
 MAP = re.compile(r"^BPF_(\w+)\((\w+), ([^;]*)\);", re.MULTILINE)
+ONLY_TLS = re.compile(r"^#ifdef FOLLOW_TLS$.*?^#endif$", re.DOTALL | re.MULTILINE)
 ELEMENT, BUCKET, HEAD = 48, 16, 320  # struct htab_elem, struct bucket, and about what a map takes without its elements
 
 
@@ -83,13 +84,14 @@ def _hash(key: int, value: int, entries: int, cpus: int) -> int:
 def locked(settings: ProbeSettings) -> dict[str, int]:
     """Return the bytes that each map will lock."""
     page, cpus = os.sysconf("SC_PAGESIZE"), maps.possible_cpus()
-    numbers = _numbers() | {
+    numbers = _numbers() | {"WORKS": 3} | {
         name: int(value)
         for name, _, value in (flag.removeprefix("-D").partition("=") for flag in settings.flags(page))
         if value.isdigit()
     }
     out = {}
-    for kind, name, rest in MAP.findall(_text("maps.h")):
+    text = _text("maps.h")
+    for kind, name, rest in MAP.findall(text if settings.follow_tls else ONLY_TLS.sub("", text)):
         *types, count = rest.split(",")
         entries = _evaluate(count, numbers)
         if kind == "RINGBUF_OUTPUT":

@@ -28,7 +28,7 @@ class ProbeSettings:
     exchanges: int = 8192
     calls: int = 8192
     attempts: int = 4096
-    tls: bool = False
+    follow_tls: bool = True
 
     def to_json(self) -> str:
         """Serialise for the child's command line."""
@@ -53,7 +53,7 @@ class ProbeSettings:
             f"-DATTEMPTS_MAX={self.attempts}",
             f"-DEXECUTABLES_MAX={EXECUTABLES_MAX if self.by_executable else 1}",
         ]
-        if self.tls:
+        if self.follow_tls:
             flags.append("-DFOLLOW_TLS=1")
         if self.role != "both":
             flags.append(f"-DFILTER_ROLE=ROLE_{self.role.upper()}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import NamedTuple
 
 
@@ -41,5 +42,9 @@ GNUTLS = {
 }
 BY_NAME = OPENSSL | GNUTLS
 NUMBERS = range(1, 15)
-# A file that lacks one of either pair is no TLS library that can be followed.
 INDISPENSABLE = (("SSL_read", "SSL_write"), ("gnutls_record_recv", "gnutls_record_send"))
+
+
+def are_enough(names: Container[str]) -> bool:
+    """Whether a file with these functions can be followed."""
+    return any(read in names and write in names for read, write in INDISPENSABLE)

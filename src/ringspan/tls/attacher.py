@@ -69,7 +69,7 @@ class Attacher:
             if len(self._judged) >= JUDGED_MAX:
                 self._judged.clear()
             found = self._judged[key] = elf.offsets(file, tls_functions.BY_NAME)
-            if any(all(one in found for one in pair) for pair in tls_functions.INDISPENSABLE):
+            if tls_functions.are_enough(found):
                 self._attach(name, os.dup(file.fileno()), found)
             return True
         return False
