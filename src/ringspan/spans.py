@@ -215,6 +215,8 @@ def _add_server(out: dict[str, Any], row: Any, parts: target.Target) -> None:
     host, port = target.split_authority(parts.authority or text(row.host))
     server = row.role == SERVER
     own_port = row.local_port if server else row.remote_port
+    if row.tls and host and not server:
+        own_port = HTTPS_PORT  # the socket may be a proxy's
     if not host and row.family in INTERNET:
         host = target.address(row.family, row.local_address if server else row.remote_address)
     name = host or target.unix_path(row.unix_path)

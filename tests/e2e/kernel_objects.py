@@ -57,9 +57,11 @@ def resident_kib(pid: int) -> int:
     return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS:"))
 
 
-def children(pid: int) -> list[int]:
+def children(pid: int, module: str = "") -> list[int]:
+    """The children of a process; those that run a module."""
     try:
-        return [int(n) for n in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        found = [int(n) for n in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        return [n for n in found if module in Path(f"/proc/{n}/cmdline").read_text()]
     except OSError:
         return []
 

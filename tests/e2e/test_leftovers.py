@@ -20,6 +20,7 @@ from .test_command_line import begin
 
 pytestmark = pytest.mark.root
 ENDS = [signal.SIGINT, signal.SIGTERM, signal.SIGKILL, signal.SIGSEGV]
+COMPILER, ATTACHER = "ringspan.probe.child", "ringspan.tls.attacher"
 RINGSPAN = [sys.executable, "-m", "ringspan.cli", "trace", "--port", "1", "--show", "none"]
 # As where CAP_SYS_ADMIN is not to be had: no mount, so a folder.
 NO_MOUNT = ["setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin"]
@@ -48,13 +49,16 @@ def assert_gone(ids: Ids) -> None:
 def test_a_run_that_ends_leaves_nothing(end: signal.Signals) -> None:
     with no_mount_is_left():
         process = begin("--port", "1", "--show", "none")
-        ids = held(process.pid)
+        (attacher,) = children(process.pid)
+        assert attacher in children(process.pid, ATTACHER)
+        assert "link" in {kind for kind, _ in held(attacher)}
+        ids = held(process.pid) | held(attacher)
         assert {kind for kind, _ in ids} == {"prog", "map", "link"}
         assert still_there(ids) == ids
-        assert children(process.pid) == []
         process.send_signal(end)
         process.communicate(timeout=60)
         assert_gone(ids)
+        assert eventually(lambda: not lives(attacher))
     assert not [name for name in folders() if name.startswith(f"{tree.PREFIX}{process.pid}-")]
 
 
@@ -73,8 +77,8 @@ def test_a_run_that_crashes_leaves_nothing(tmp_path: Path) -> None:
 
 def compiling(process: subprocess.Popen[bytes]) -> int:
     """Waits for the child that compiles, until it is at it; returns its pid."""
-    assert eventually(lambda: bool(children(process.pid)), 60)
-    (child,) = children(process.pid)
+    assert eventually(lambda: bool(children(process.pid, COMPILER)), 60)
+    (child,) = children(process.pid, COMPILER)
     mine = f"{tree.PREFIX}{process.pid}-"
     assert eventually(
         lambda: any(kind == "map" for kind, _ in held(child)) or any(n.startswith(mine) for n in folders())
@@ -90,6 +94,7 @@ def test_a_start_that_is_cut_short_leaves_nothing(end: signal.Signals, mount: bo
             RINGSPAN if mount else [*NO_MOUNT, *RINGSPAN], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         child = compiling(process)
+        (attacher,) = children(process.pid, ATTACHER)
         os.kill(child, signal.SIGSTOP)  # or its folder may be gone before we look
         ids = held(child)
         made = [name for name in folders() if name.startswith(f"{tree.PREFIX}{process.pid}-")]
@@ -100,6 +105,7 @@ def test_a_start_that_is_cut_short_leaves_nothing(end: signal.Signals, mount: bo
             assert lives(child)
             os.kill(child, signal.SIGCONT)
         assert eventually(lambda: not lives(child))
+        assert eventually(lambda: not lives(attacher))
         assert_gone(ids)
     assert eventually(lambda: not [name for name in folders() if name.startswith(f"{tree.PREFIX}{process.pid}-")])
 

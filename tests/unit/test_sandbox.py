@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 SYSTEM_PYTHON = "/usr/bin/python3"
-ENTER = "import ctypes, os, socket, sys, threading; sys.path.insert(0, {!r}); from ringspan import sandbox; assert sandbox.enter()\n"
+ENTER = "import ctypes, os, socket, sys, threading; sys.path.insert(0, {!r}); from ringspan import sandbox; assert sandbox.enter(attaching={})\n"
 SOURCES = str(Path(__file__).parents[2] / "src")
 FORBIDDEN = {
     "write a file": "open('/dev/null', 'w')",
@@ -58,9 +58,9 @@ def have_libseccomp() -> None:
         pytest.skip("needs libseccomp's module (Debian: python3-seccomp)")
 
 
-def run(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
+def run(code: str, folder: Path, *, attaching: bool = False) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [SYSTEM_PYTHON, "-c", ENTER.format(SOURCES) + CALL + code],
+        [SYSTEM_PYTHON, "-c", ENTER.format(SOURCES, attaching) + CALL + code],
         capture_output=True, text=True, cwd=folder, stdin=subprocess.DEVNULL, check=False,
     )  # fmt: skip
 
@@ -68,14 +68,23 @@ def run(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
 @pytest.mark.skipif(
     sys.platform != "linux" or not Path("/lib64/ld-linux-x86-64.so.2").exists(), reason="numbers are x86_64's"
 )
+@pytest.mark.parametrize("attaching", [False, True], ids=["", "attaching"])
 @pytest.mark.parametrize("what", FORBIDDEN)
-def test_forbidden(what: str, tmp_path: Path) -> None:
+def test_forbidden(what: str, attaching: bool, tmp_path: Path) -> None:
     have_libseccomp()
     (tmp_path / "there").write_text("x")
     code = f"try:\n    {FORBIDDEN[what]}\nexcept OSError as error:\n    print(error.errno)\nelse:\n    print('done')"
-    done = run(code, tmp_path)
-    assert done.stdout == "38\n", done.stderr  # ENOSYS
+    allowed = attaching and what == "open a perf event"
+    done = run(code, tmp_path, attaching=attaching)
+    assert (done.stdout == "38\n") != allowed, done.stderr  # ENOSYS
     assert [path.name for path in tmp_path.iterdir()] == ["there"]
+
+
+def test_what_attaches_opens_no_socket_and_reads_no_map(tmp_path: Path) -> None:
+    have_libseccomp()
+    for code in ("socket.socket()", "call(321, 1, 0, 0)"):
+        done = run(f"try:\n    {code}\nexcept OSError as error:\n    print(error.errno)", tmp_path, attaching=True)
+        assert done.stdout == "38\n", done.stderr
 
 
 def test_what_a_tracer_does_is_allowed(tmp_path: Path) -> None:

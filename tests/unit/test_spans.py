@@ -278,3 +278,24 @@ def test_userinfo_in_an_authority_that_is_no_good() -> None:
 def test_times_that_cannot_be_are_kept_within_what_can_be_sent() -> None:
     made = span(start_ktime_ns=(1 << 64) - 1, end_ktime_ns=0, first_byte_ktime_ns=1)
     assert (made.start_unix_ns, made.duration_ns, made.first_byte_ns) == ((1 << 63) - 1, 0, 0)
+
+
+def test_of_tls_the_scheme_is_https() -> None:
+    assert span(tls=1).attributes["url.scheme"] == "https"
+    client = span(**CLIENT, tls=1, target=b"/x").attributes
+    assert client["url.full"] == "https://example.com/x"
+    assert client["server.port"] == 443  # the socket may be a proxy's
+    assert client["network.peer.port"] == 8080
+    assert span(**CLIENT, tls=1, host=b"example.com:8443", host_bytes=16).attributes["server.port"] == 8443
+
+
+@pytest.mark.parametrize("role", ["SERVER", "CLIENT"])
+def test_of_a_session_without_a_socket_no_address_is_told(role: str) -> None:
+    nowhere = {"family": 0, "local_port": 0, "remote_port": 0, "local_address": b"", "remote_address": b"", "tls": 1}
+    made = span(role=contract.number(f"ROLE_{role}"), **nowhere).attributes
+    assert (made["server.address"], made["server.port"]) == ("example.com", 443)
+    assert not [name for name in made if name.startswith(("network.peer", "client", "network.transport"))]
+    unnamed = span(role=contract.number(f"ROLE_{role}"), **nowhere, host=b"", host_bytes=0).attributes
+    assert "server.address" not in unnamed
+    if role == "CLIENT":
+        assert unnamed["url.full"] == "https://localhost/"

@@ -84,11 +84,15 @@ def _hash(key: int, value: int, entries: int, cpus: int) -> int:
 def locked(settings: ProbeSettings) -> dict[str, int]:
     """Return the bytes that each map will lock."""
     page, cpus = os.sysconf("SC_PAGESIZE"), maps.possible_cpus()
-    numbers = _numbers() | {"WORKS": 3} | {
-        name: int(value)
-        for name, _, value in (flag.removeprefix("-D").partition("=") for flag in settings.flags(page))
-        if value.isdigit()
-    }
+    numbers = (
+        _numbers()
+        | {"WORKS": 3}
+        | {
+            name: int(value)
+            for name, _, value in (flag.removeprefix("-D").partition("=") for flag in settings.flags(page))
+            if value.isdigit()
+        }
+    )
     out = {}
     text = _text("maps.h")
     for kind, name, rest in MAP.findall(text if settings.follow_tls else ONLY_TLS.sub("", text)):

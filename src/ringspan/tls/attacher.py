@@ -166,7 +166,10 @@ class Watch:
 
 def serve(channel: socket.socket) -> None:
     """Serve the consumer until it goes."""
-    told = json.loads(channel.recv(MESSAGE_BYTES))
+    said = channel.recv(MESSAGE_BYTES)
+    if not said:
+        return
+    told = json.loads(said)
     attacher = Attacher(Wanted(tuple(told["include"]), tuple(told["exclude"])))
     privileges.limit_to_attaching()
     if told["sandbox"]:

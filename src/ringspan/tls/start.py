@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 MESSAGE_BYTES = 1 << 16
-LOOK_S, ATTACH_S, DETACH_S = 0.05, 10.0, 1.0
+LOOK_S, ATTACH_S, DETACH_S = 0.05, 10.0, 0.5
 PROGRAMS = "on_tls_"
 log = logging.getLogger(__name__)
 

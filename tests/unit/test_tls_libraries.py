@@ -1,0 +1,156 @@
+"""Which files hold a TLS library, and where its functions lie."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import random
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ringspan import contract
+from ringspan.probe import tls_functions
+from ringspan.tls import elf, libraries
+from ringspan.tls.libraries import Mapped, Wanted
+from unit.harness import compiler
+
+SOURCE = "int SSL_read(void) { return 1; }\nint SSL_write(void) { return 2; }\nint main(void) { return SSL_read() - SSL_write(); }\n"
+
+
+def built(folder: Path, *flags: str) -> Path:
+    source, out = folder / "a.c", folder / "a.out"
+    source.write_text(SOURCE)
+    subprocess.run([compiler(), *flags, str(source), "-o", str(out)], check=True)
+    return out
+
+
+def nm(path: Path, *flags: str) -> dict[str, int]:
+    text = subprocess.run(["nm", *flags, str(path)], capture_output=True, text=True, check=True).stdout
+    return {name: int(value, 16) for value, name in re.findall(r"^(\w+) T (SSL_\w+)$", text, re.MULTILINE)}
+
+
+@pytest.mark.parametrize(
+    ("flags", "listed"),
+    [
+        (["-shared", "-fPIC"], ["-D"]),
+        (["-static"], []),
+        (["-rdynamic"], ["-D"]),
+        (["-shared", "-fPIC", "-Wl,--hash-style=sysv"], ["-D"]),
+    ],
+)
+def test_functions_are_found_where_the_linker_has_put_them(tmp_path: Path, flags: list[str], listed: list[str]) -> None:
+    path = built(tmp_path, *flags)
+    found = elf.functions(str(path), tls_functions.BY_NAME)
+    headers = subprocess.run(["readelf", "-lW", str(path)], capture_output=True, text=True, check=True).stdout
+    loads = [[int(n, 16) for n in one] for one in re.findall(r"LOAD +(\w+) (\w+) \w+ (\w+)", headers)]
+    expected = {
+        name: value - address + offset
+        for name, value in nm(path, *listed).items()
+        for offset, address, size in loads
+        if address <= value < address + size
+    }
+    assert set(expected) == {"SSL_read", "SSL_write"}
+    assert found == expected
+
+
+def test_a_file_without_symbols_has_none(tmp_path: Path) -> None:
+    path = built(tmp_path)
+    subprocess.run(["strip", str(path)], check=True)
+    assert elf.functions(str(path), tls_functions.BY_NAME) == {}
+
+
+@pytest.mark.parametrize("cut", [0, 3, 20, 64, 200, 5000])
+def test_what_is_no_whole_elf_file_has_none(tmp_path: Path, cut: int) -> None:
+    whole = built(tmp_path, "-shared", "-fPIC").read_bytes()
+    (tmp_path / "cut").write_bytes(whole[:cut])
+    assert elf.functions(str(tmp_path / "cut"), tls_functions.BY_NAME) == {}
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_whatever_a_file_says_raises_nothing(tmp_path: Path, seed: int) -> None:
+    whole, draw = built(tmp_path, "-shared", "-fPIC").read_bytes(), random.Random(seed)
+    for _ in range(50):
+        raw = bytearray(whole)
+        for _ in range(draw.choice([1, 4, 64])):
+            raw[draw.choice([draw.randrange(64), draw.randrange(len(raw)), -draw.randrange(1, 2000)])] = draw.randrange(
+                256
+            )
+        (tmp_path / "wrong").write_bytes(raw)
+        elf.functions(str(tmp_path / "wrong"), tls_functions.BY_NAME)
+
+
+@pytest.mark.parametrize("place", range(0, 64, 3))
+def test_a_header_with_any_byte_wrong_raises_nothing(tmp_path: Path, place: int) -> None:
+    raw = bytearray(built(tmp_path, "-shared", "-fPIC").read_bytes())
+    for value in (0, 0x7F, 0xFF):
+        raw[place] = value
+        (tmp_path / "wrong").write_bytes(raw)
+        elf.functions(str(tmp_path / "wrong"), tls_functions.BY_NAME)
+
+
+def test_of_another_machine_nothing_is_found(tmp_path: Path) -> None:
+    raw = bytearray(built(tmp_path, "-shared", "-fPIC").read_bytes())
+    raw[18] = 0x16 if raw[18] != 0x16 else 0x3E  # e_machine
+    (tmp_path / "other").write_bytes(raw)
+    assert elf.functions(str(tmp_path / "other"), tls_functions.BY_NAME) == {}
+
+
+@pytest.mark.parametrize(
+    ("path", "wanted"),
+    [
+        ("/usr/lib/x86_64-linux-gnu/libssl.so.3", True),
+        ("/opt/app/libssl-0f3b1a.so.1.1", True),
+        ("/usr/lib/libgnutls.so.30.34.3", True),
+        ("/usr/lib/libnetty_tcnative_linux_x86_64.so", False),
+        ("/usr/lib/libpython3.12.so.1.0", True),
+        ("/usr/bin/node", True),
+        ("/usr/lib/libc.so.6", False),
+        ("/srv/libmine.so", False),
+    ],
+)
+def test_which_files_are_looked_into(path: str, wanted: bool) -> None:
+    assert Wanted()(path) == wanted
+    assert Wanted(include=("/srv/*", "*netty*"))(path) == (wanted or "/srv/" in path or "netty" in path)
+    assert not Wanted(include=(path,), exclude=("*",))(path)
+
+
+def test_the_linkers_cache_is_read_as_ldconfig_does() -> None:
+    ldconfig = shutil.which("ldconfig", path="/usr/sbin:/sbin:/usr/bin")
+    if not ldconfig:
+        pytest.skip("needs ldconfig")
+    text = subprocess.run([ldconfig, "-p"], capture_output=True, text=True, check=True).stdout
+    assert sorted(libraries.cached()) == sorted(set(re.findall(r"=> (\S+)$", text, re.MULTILINE)))
+
+
+@pytest.mark.parametrize("raw", [b"", b"glibc-ld.so.cache1.1", b"glibc-ld.so.cache1.1" + b"\xff" * 100])
+def test_a_cache_that_is_none_names_nothing(tmp_path: Path, raw: bytes) -> None:
+    (tmp_path / "cache").write_bytes(raw)
+    assert libraries.cached(tmp_path / "cache") == []
+
+
+def test_what_a_process_has_mapped() -> None:
+    path = os.path.realpath(sys.executable)
+    mine = list(libraries.of_process(os.getpid()))
+    assert Mapped(os.getpid(), path, os.stat(path).st_ino) in mine  # noqa: PTH116
+    assert len(mine) == len({one.path for one in mine})
+    assert all(one.path.startswith("/") for one in mine)
+    assert list(libraries.of_process(1 << 22)) == []
+
+
+def test_functions_have_the_numbers_of_the_contract() -> None:
+    numbers = contract.names("TLS_")
+    assert sorted(numbers) == list(tls_functions.NUMBERS)
+    for name, value in numbers.items():
+        assert getattr(tls_functions, value.upper()).number == name
+
+
+def test_the_keys_of_sessions_are_laid_out_as_c_does() -> None:
+    from ringspan.probe import memory  # noqa: PLC0415
+    from ringspan.sweep import TLS_KEY  # noqa: PLC0415
+
+    assert memory.sizes()["tls_key"].size == TLS_KEY.itemsize == 3 * ctypes.sizeof(ctypes.c_uint64)
