@@ -41,6 +41,7 @@ TO_NAME = {
     "cap_sys_ptrace": Capability(19, "to see the executables and namespaces of other users' processes"),
     "cap_dac_read_search": Capability(2, "to read OTEL_SERVICE_NAME in the environment of other users' processes"),
 }
+TO_ATTACH_BY_EVENTS = {"cap_sys_admin": Capability(SYS_ADMIN, "to attach to TLS libraries before Linux 6.6")}
 TO_BECOME = {
     "cap_setgid": Capability(6, "to become another user"),
     "cap_setuid": Capability(7, "to become another user"),
@@ -121,9 +122,10 @@ def limit(user: str | None) -> None:
     _seal(libc)
 
 
-def limit_to_attaching() -> None:
+def limit_to_attaching(*, by_events: bool) -> None:
     """Give up all but what attaching to the libraries of all processes takes, and any way to gain more."""
-    _give_up(TO_NAME | {"cap_perfmon": TO_TRACE["cap_perfmon"]})
+    kept = TO_NAME | {"cap_perfmon": TO_TRACE["cap_perfmon"]}
+    _give_up(kept | (TO_ATTACH_BY_EVENTS if by_events else {}))
 
 
 def _give_up(kept: dict[str, Capability]) -> None:

@@ -7,17 +7,18 @@ import ssl
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from . import tls_peers
+from .kernel_objects import children
 from .tls_peers import BIG_BYTES, HttpsServer, curl, https_server, run_python, seen
-from .tracer import Tracer, for_ports, trace
+from .tracer import How, Tracer, for_ports, trace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from .stage import Ports
 
@@ -375,3 +376,37 @@ for number in range(4):
                 rows = tracer.rows(4)
     expected = [("GET", f"/small?{n}", 200) for n in (2, 3)]
     assert seen(rows, "server") == seen(rows, "client") == expected
+
+
+WITHOUT_MULTI = """
+import sys
+try:
+    from ringspan.probe import btf
+except ImportError:
+    pass
+else:
+    del btf.FUNCTIONS["bpf_uprobe_multi_link_attach"]
+"""
+
+
+def test_where_one_link_cannot_hold_many_functions(tmp_path: Path, ports: Ports) -> None:
+    """As before Linux 6.6: a program and a perf event for each function."""
+    (tmp_path / "old").mkdir()
+    (tmp_path / "place").mkdir()
+    (tmp_path / "old" / "sitecustomize.py").write_text(WITHOUT_MULTI)
+    paths = [str(tmp_path / "old")]
+    with (
+        https_server("nginx", ports.take(), tmp_path / "place") as server,
+        trace("--port", str(server.port), run=How(paths=paths)) as tracer,
+    ):
+        (attacher,) = children(tracer.pid, "ringspan.tls.attacher")
+        links = [str(fd.readlink()) for fd in Path(f"/proc/{attacher}/fd").iterdir()]
+        run_python(REQUESTS, server.url(""), server.ca, "TLSv1.3", "/small?1", "/small?2")
+        by_wget(server, "TLSv1.3", ["/small?3"])
+        rows = tracer.rows(6)
+        ended = tracer.stop()
+        logged = server.logged(3)
+    assert "anon_inode:bpf_link" not in links
+    assert links.count("anon_inode:[perf_event]") > 20
+    assert seen(rows, "server") == seen(rows, "client") == logged
+    assert ended.seconds < 2

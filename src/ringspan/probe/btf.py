@@ -117,6 +117,15 @@ def load_libbpf() -> ct.CDLL:
         raise CannotTrace("libbpf.so.1 cannot be loaded", "install libbpf1 (it comes with python3-bpfcc)") from error
 
 
+def has_uprobe_multi() -> bool:
+    """Whether one link may hold many functions of a file, for which a program's descriptor is enough (Linux 6.6).
+
+    Asked without parsing: the process that asks has no other use for the types.
+    """
+    name = "bpf_uprobe_multi_link_attach"
+    return name in FUNCTIONS and f"\0{name}\0".encode() in BTF_FILE.read_bytes()
+
+
 class Function(NamedTuple):
     """A function of the kernel: its BTF id and the names of its parameters."""
 

@@ -20,7 +20,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from ringspan import privileges, sandbox
-from ringspan.probe import load, tls_functions
+from ringspan.probe import btf, load, tls_functions
 from ringspan.tls import elf, libraries
 from ringspan.tls.libraries import Mapped, Wanted
 from ringspan.tls.mappings import Key, Mappings
@@ -171,7 +171,7 @@ def serve(channel: socket.socket) -> None:
         return
     told = json.loads(said)
     attacher = Attacher(Wanted(tuple(told["include"]), tuple(told["exclude"])))
-    privileges.limit_to_attaching()
+    privileges.limit_to_attaching(by_events=not btf.has_uprobe_multi())
     if told["sandbox"]:
         sandbox.enter(attaching=True)
     watch = Watch(attacher)
