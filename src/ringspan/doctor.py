@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ringspan import privileges
 from ringspan.errors import CannotTrace
-from ringspan.probe import attach, captures
+from ringspan.probe import attach, btf, captures, load
 from ringspan.probe.btf import BTF_FILE
 
 OLDEST_KERNEL = (5, 8)
@@ -103,7 +103,18 @@ def _libbpf() -> Check:
     return Check("libbpf", True, "libbpf.so.1")
 
 
-CHECKS = (_kernel, _architecture, _btf, _privileges, _names, _lockdown, _bcc, _libbpf, _sandbox)
+def _tls() -> Check:
+    """A kernel without BTF has been told of already."""
+    if BTF_FILE.exists() and btf.has_uprobe_multi():
+        return Check("HTTPS", True, "TLS libraries can be attached to", fatal=False)
+    if not load.UPROBE_TYPE.exists():
+        return Check("HTTPS", False, "the kernel has no uprobes", "run a kernel with CONFIG_UPROBES=y", fatal=False)
+    lacking = privileges.missing(privileges.TO_ATTACH_BY_EVENTS)
+    detail = "".join(f"{name} is missing ({one.purpose})" for name, one in lacking.items())
+    return Check("HTTPS", not lacking, detail or "TLS libraries can be attached to", "run as root", fatal=False)
+
+
+CHECKS = (_kernel, _architecture, _btf, _privileges, _names, _lockdown, _bcc, _libbpf, _sandbox, _tls)
 
 
 def _memory() -> Check:

@@ -20,13 +20,14 @@ from peers.plan import Call
 from peers.servers import start
 
 from .collector import free_port
+from .kernel_objects import children
 from .tracer import Ended, How, Tracer, trace
 
 pytestmark = pytest.mark.root
 ROOT = Path(__file__).parents[2]
 UNIT = ROOT / "config/systemd/ringspan.service"
 RINGSPAN = [sys.executable, "-m", "ringspan.cli"]
-SYS_PTRACE, DAC_READ_SEARCH = 1 << 19, 1 << 2
+PERFMON, SYS_PTRACE, DAC_READ_SEARCH = 1 << 38, 1 << 19, 1 << 2
 TO_TRACE, TO_NAME = "bpf,perfmon", "sys_ptrace,dac_read_search"
 OTHER_USER = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"]
 WITH_PATHS = os.environ | {"PYTHONPATH": str(ROOT / "src")}
@@ -77,6 +78,14 @@ def test_what_is_given_up(flags: list[str], capabilities: int, uid: str) -> None
         assert {one["NoNewPrivs"] for one in found} == {"1"}
         assert {one["Seccomp"] for one in found} == {"2"}
         assert {one["Uid"] for one in found} == {uid}
+
+
+def test_what_the_process_that_attaches_keeps() -> None:
+    with trace("--port", "1") as tracer:
+        (attacher,) = children(tracer.pid, "ringspan.tls.attacher")
+        (found,) = threads(attacher)
+        assert int(found["CapPrm"], 16) == int(found["CapEff"], 16) == PERFMON | SYS_PTRACE | DAC_READ_SEARCH
+        assert (found["CapAmb"], found["NoNewPrivs"], found["Seccomp"]) == ("0000000000000000", "1", "2")
 
 
 def test_as_another_user_all_is_seen_though_not_all_named() -> None:
