@@ -41,6 +41,7 @@ class Key(NamedTuple):
     method: str
     status: int
     process: str
+    tls: bool = False
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ class Counts:
             return
         columns = [
             batch[name].astype(np.uint64)
-            for name in ("endpoint_hash", "status", "failure", "error_number", "kind", "tgid")
+            for name in ("endpoint_hash", "status", "failure", "error_number", "kind", "tgid", "tls")
         ]
         order = np.lexsort(columns)
         changed = np.zeros(len(batch), bool)
@@ -184,7 +185,7 @@ class Counts:
         if record["kind"] == CONNECT_FAILURE:
             return Key(failures.connect_word(int(record["failure"]), int(record["error_number"])), "", 0, process)
         endpoint, method = self._label(record)
-        return Key(endpoint, method, int(record["status"]), process)
+        return Key(endpoint, method, int(record["status"]), process, bool(record["tls"]))
 
     def _label(self, record: Any) -> tuple[str, str]:
         hashed = int(record["endpoint_hash"])

@@ -69,6 +69,14 @@ def test_a_servers_series_has_the_conventions_attributes() -> None:
     assert found[1][2].bucket_counts == [0, 1] + [0] * 13
 
 
+def test_https_is_a_series_of_its_own() -> None:
+    metrics = metrics_of()
+    metrics.add(batch(lasting(1), lasting(1, tls=1), lasting(1, **CLIENT), lasting(1, **CLIENT, tls=1)), 0, 1)
+    found = points_of(metrics)
+    assert sorted(attributes["url.scheme"] for _, attributes, _ in found[SERVER_NAME]) == ["http", "https"]
+    assert sorted(attributes["server.port"] for _, attributes, _ in found[CLIENT_NAME]) == [443, 8080]
+
+
 def test_a_clients_series_says_whom_it_called() -> None:
     metrics = metrics_of()
     metrics.add(batch(lasting(1, **CLIENT), lasting(1, **CLIENT, host=b"other:81", host_bytes=8)), 0, 1)

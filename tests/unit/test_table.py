@@ -46,6 +46,14 @@ def test_all_columns_fit_into_eighty() -> None:
     assert row.split() == ["/api/users", "DELETE", "503", "1000", "1000", "2.3ms", "2.3ms", "2.3ms", "tester"]
 
 
+def test_https_is_counted_apart_and_marked() -> None:
+    counts = Counts()
+    one = {"target": b"/api/users", "endpoint_hash": 1}
+    counts.add(batch(one, {**one, "tls": 1}, {**one, "tls": 1}))
+    found = [line.split()[:4] for line in printed(snapshot(counts), 80) if "/api/users" in line]
+    assert found == [["/api/users", "GET", "tls", "200"], ["/api/users", "GET", "200", "1"]]
+
+
 def test_a_narrow_terminal_keeps_the_endpoint() -> None:
     counts = Counts()
     counts.add(batch({"target": b"/api/users", "endpoint_hash": 1, "status": 503}))

@@ -83,7 +83,8 @@ def cells(line: Line) -> dict[str, str]:
     """Print a line, by column."""
     key = line.key
     times = [duration(value) for value in (line.p50, line.p95, line.p99)]
-    texts = [key.endpoint, key.method, str(key.status), str(line.count), str(line.errors), *times, key.process]
+    method = f"{key.method} tls" if key.tls else key.method
+    texts = [key.endpoint, method, str(key.status), str(line.count), str(line.errors), *times, key.process]
     return dict(zip(COLUMNS, texts, strict=True))
 
 
