@@ -83,8 +83,10 @@ static __always_inline void reject(struct work *w, struct connection *c, struct 
 	} else if (outstanding(c)) {
 		lose_sync(w, c, COUNTER_DESYNC_INVALID);
 	} else {
-		if (c->born && !c->next_request)
-			c->off = 1;
+		if (c->born && !c->next_request) {
+			c->off = !c->tls;
+			c->doubtful = c->tls; /* an HTTP/2 server's settings come first */
+		}
 		begin_message(d, STATE_RESPONSE_START);
 		d->phase = PHASE_SEEK;
 	}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import ssl
 import subprocess
 import sys
@@ -410,3 +411,62 @@ def test_where_one_link_cannot_hold_many_functions(tmp_path: Path, ports: Ports)
     assert links.count("anon_inode:[perf_event]") > 20
     assert seen(rows, "server") == seen(rows, "client") == logged
     assert ended.seconds < 2
+
+
+PROXY = """
+import socket, sys, threading
+def carry(one, other):
+    while data := one.recv(65536):
+        other.sendall(data)
+    other.shutdown(socket.SHUT_WR)
+with socket.create_server(("127.0.0.1", int(sys.argv[1]))) as listening:
+    print("listening", flush=True)
+    client, _ = listening.accept()
+    head = client.recv(4096).decode()
+    server = socket.create_connection(("127.0.0.1", int(head.split()[1].split(":")[1])))
+    client.sendall(b"HTTP/1.1 200 OK\\r\\n\\r\\n")
+    back = threading.Thread(target=carry, args=(server, client))
+    back.start()
+    carry(client, server)
+    back.join()
+"""
+
+
+def test_https_through_a_proxy(tmp_path: Path, ports: Ports) -> None:
+    """A connection that was plain HTTP carries a session next; the proxy, which moves ciphertext, tells nothing of it."""
+    with https_server("nginx", ports.take(), tmp_path) as server:
+        port = ports.take()
+        command = [sys.executable, "-c", PROXY, str(port)]
+        with (
+            trace(*for_ports([server.port, port])) as tracer,
+            subprocess.Popen(command, stdout=subprocess.PIPE) as proxy,
+        ):
+            assert proxy.stdout
+            assert proxy.stdout.readline() == b"listening\n"
+            curl(server, ["/small?1", "/small?2"], "-x", f"http://127.0.0.1:{port}")
+            rows = tracer.rows(6)
+    inner = [row for row in rows if row["name"] == "GET"]
+    expected = [("GET", "/small?1", 200), ("GET", "/small?2", 200)]
+    assert seen(inner, "server") == seen(inner, "client") == expected
+    assert sorted(row["kind"] for row in rows if row["name"] == "CONNECT") == ["client", "server"]
+    assert len(rows) == 6
+    for row in inner:
+        if row["kind"] == "client":
+            assert row["attributes"]["server.port"] == server.port
+            assert row["attributes"]["network.peer.port"] == port
+
+
+def test_http2_is_counted_not_followed(tmp_path: Path, ports: Ports) -> None:
+    with https_server("nginx", ports.take(), tmp_path) as server:
+        conf = tmp_path / "nginx.conf"
+        conf.write_text(conf.read_text().replace(" ssl;", " ssl http2;", 1))
+        server.process.send_signal(signal.SIGHUP)
+        time.sleep(0.5)
+        with trace("--port", str(server.port)) as tracer:
+            url = server.url("/small")
+            command = ["curl", "-sS", "--http2", "--cacert", server.ca, "-w", "%{http_version}", "-o", "/dev/null", url]
+            assert subprocess.run(command, check=True, capture_output=True, text=True).stdout == "2"
+            assert tracer.rows() == []
+            ended = tracer.stop()
+    assert "seen 0 = recorded 0" in ended.ledger
+    assert "2 HTTP/2 connections (each end)" in ended.ledger
