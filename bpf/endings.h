@@ -1,0 +1,124 @@
+/* How connections end: by their sockets' states, their sockets' ends, and with what they carry. */
+#pragma once
+
+/* A call that was not followed to its end is found out only now. */
+static __always_inline u32 settlement_of(struct connection *c, u32 how)
+{
+	if (!c->broken)
+		return how;
+	count(c->broken);
+	c->broken = 0;
+	return SETTLE_DESYNC;
+}
+
+/* This side closes, for writing at least. */
+static __always_inline void close_egress(struct connection *c, u64 key, bool wholly, u64 now)
+{
+	if (!c->closed_ns)
+		c->closed_ns = now;
+	if (c->off || !outstanding(c) || !lock_if(c, key))
+		return;
+	if (wholly || c->broken)
+		settle(c, settlement_of(c, SETTLE_CLOSED), now);
+	else if (c->role == ROLE_SERVER && ends_here(c, SETTLE_CLOSED))
+		finish_oldest(c, now, FAILURE_NONE, 0);
+	unlock(c);
+}
+
+static __always_inline void note_shutdown(struct connection *c, struct sock *sk)
+{
+	u8 shut = 0;
+
+	READ(shut, sk->sk_shutdown);
+	if (shut & 1)
+		c->peer_gone = 1;
+}
+
+/* Delete a locked connection. Its memory may be another's at once: whoever waits for the lock
+ * finds by the key that he has come too late. */
+static __always_inline void let_go(struct connection *c, u64 key)
+{
+	c->key = 0;
+	unlock(c);
+	connections.delete(&key);
+}
+
+static __always_inline void connection_forget(struct connection *c, u64 key, u64 now)
+{
+	bool locked = lock(c); /* its socket is gone: only an eviction may be at work on it */
+
+	if (c->key != key) {
+		if (locked)
+			unlock(c);
+		return;
+	}
+	c->reset = c->head.family != AF_UNIX_ && !c->closed_ns;
+#ifdef FOLLOW_TLS
+	if (c->tls)
+		tls_sessions.delete(&c->session);
+#endif
+	if (!c->off && outstanding(c))
+		settle(c, settlement_of(c, SETTLE_CLOSED), end_time(c, now));
+	let_go(c, key);
+}
+
+/* The connection of this key; of a socket that carries a TLS session, the session's: what becomes
+ * of the one becomes of the other. */
+static __always_inline struct connection *connection_carried(u64 *key)
+{
+	struct connection *c = connections.lookup(key);
+
+#ifdef FOLLOW_TLS
+	if (c && c->other && !c->tls) {
+		*key = c->other;
+		return connections.lookup(key);
+	}
+#endif
+	return c;
+}
+
+/* A socket is gone for good, and with it what it carried; false if it was none that is followed. */
+static __always_inline bool connection_ended(u64 key, u64 now)
+{
+	struct connection *c = connections.lookup(&key);
+	bool known = c;
+
+#ifdef FOLLOW_TLS
+	if (c && c->other && !c->tls) {
+		u64 socket = key;
+		bool locked = lock(c);
+
+		key = c->other;
+		if (c->key == socket)
+			let_go(c, socket);
+		else if (locked)
+			unlock(c);
+		c = connections.lookup(&key);
+	}
+#endif
+	if (c)
+		connection_forget(c, key, now);
+	return known;
+}
+
+/* TCP state changes, in process or interrupt context (no user memory here). */
+static __always_inline void connection_state(struct sock *sk, int state, u64 now)
+{
+	u64 key = (u64)sk;
+	struct connection *c = connection_carried(&key);
+	u16 error;
+	u8 shut = 0;
+
+	if (!c)
+		return;
+	if (state == TCP_CLOSE_WAIT_) {
+		c->peer_gone = 1;
+	} else if (state == TCP_CLOSE_) {
+		error = socket_error(sk);
+		if (error)
+			c->error = error;
+	} else if (state == TCP_FIN_WAIT1_ || state == TCP_LAST_ACK_) {
+		READ(shut, sk->sk_shutdown);
+		close_egress(c, key, state == TCP_FIN_WAIT1_ && shut == SHUTDOWN_MASK_, now);
+	}
+}
