@@ -470,3 +470,42 @@ def test_http2_is_counted_not_followed(tmp_path: Path, ports: Ports) -> None:
             ended = tracer.stop()
     assert "seen 0 = recorded 0" in ended.ledger
     assert "2 HTTP/2 connections (each end)" in ended.ledger
+
+
+NODE = """
+const https = require("https"), fs = require("fs"), [port, folder] = process.argv.slice(1);
+const read = (name) => fs.readFileSync(folder + "/" + name);
+const agent = new https.Agent({keepAlive: true, maxSockets: 2, ca: read("ca.pem")});
+const ask = (n) => new Promise((done) => https.get({host: "localhost", port, path: "/small?" + n, agent}, (answer) => {
+  answer.resume(); answer.on("end", done);
+}));
+const server = https.createServer({key: read("server.pem"), cert: read("server.pem")}, (_, answer) => answer.end("node\\n"));
+process.stdin.once("data", () => server.listen(0, "127.0.0.1", async () => {
+  await Promise.all([1, 2, 3, 4].map(ask));
+  await new Promise((done) => https.get({host: "localhost", port: server.address().port, path: "/own", agent}, (answer) => {
+    answer.resume(); answer.on("end", done);
+  }));
+  console.log("done");
+}));
+console.log("ready");
+"""
+
+
+@pytest.mark.skipif(not shutil.which("node"), reason="needs node")
+def test_a_library_inside_an_executable(tmp_path: Path, ports: Ports) -> None:
+    """Node: OpenSSL is a part of it; ciphertext goes by memory, and requests are written from within its callbacks."""
+    with https_server("nginx", ports.take(), tmp_path) as server:
+        command = ["node", "-e", NODE, str(server.port), str(tmp_path)]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1) as process:
+            assert process.stdin
+            assert process.stdout
+            assert process.stdout.readline() == "ready\n"
+            with trace("--pid", str(process.pid)) as tracer:
+                process.stdin.write("\n")
+                assert process.stdout.readline() == "done\n"
+                rows = tracer.rows(6, where=lambda row: row["name"] == "GET")
+            process.kill()
+        assert server.logged(4) == [("GET", f"/small?{n}", 200) for n in range(1, 5)]
+    assert seen(rows, "client") == sorted([("GET", "/own", 200), *(("GET", f"/small?{n}", 200) for n in range(1, 5))])
+    assert seen(rows, "server") == [("GET", "/own", 200)]
+    assert not [row for row in rows if "network.peer.address" in row["attributes"]]
