@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from .stage import Ports, Stage
-from .tracer import for_ports, trace
+from .tracer import CAPTURE, for_ports, trace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,6 +49,8 @@ def stage(ports: Ports, tmp_path_factory: pytest.TempPathFactory) -> Iterator[St
     if os.environ.get("RINGSPAN_TEST_ALONE"):
         with trace() as all_of_it:
             yield Stage(all_of_it, all_of_it, ports, tmp_path_factory.mktemp("sockets"))
+            ledger = all_of_it.stop().ledger
+        Path(os.environ["LAB_JOB"], f"{CAPTURE}.ledger").write_text(ledger)
         return
     with trace(*for_ports(ports.all)) as tcp, trace("--exe", os.path.realpath(sys.executable)) as unix:
         yield Stage(tcp, unix, ports, tmp_path_factory.mktemp("sockets"))

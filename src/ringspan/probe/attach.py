@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 
 from ringspan.errors import CannotTrace
-from ringspan.probe import btf, captures, load, maps
+from ringspan.probe import btf, captures, load, maps, preemption
 from ringspan.probe.captures import FENTRY, FOLLOWING, KPROBE, Capture, Hook
 from ringspan.probe.compiler import Compiled
 
@@ -117,6 +117,12 @@ class Attacher:
         if self._capture is KPROBE:
             return load.attach_kprobe(function, fd, at_return=at_return)
         return load.attach_tracing(function, fd)
+
+
+def drawback(capture: Capture) -> str:
+    """Say why a capture that a kernel allows is not taken unless it is asked for by name; empty if it may be."""
+    model = preemption.preempts() if capture is captures.FENTRY else ""
+    return f"the kernel preempts (model {model}), and skips runs of programs there" if model else ""
 
 
 def obstacle(capture: Capture) -> str:

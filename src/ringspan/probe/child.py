@@ -16,7 +16,7 @@ from typing import Any
 
 from ringspan.errors import CannotTrace, RingspanError
 from ringspan.probe import captures, tree
-from ringspan.probe.attach import Attacher, obstacle
+from ringspan.probe.attach import Attacher, drawback, obstacle
 from ringspan.probe.captures import Capture
 from ringspan.probe.compiler import compile_capture, die_with_parent, import_bcc
 from ringspan.probe.settings import EXECUTABLES_MAX, ProbeSettings
@@ -39,7 +39,7 @@ def choose(word: str) -> tuple[Capture, list[str]]:
     """Return the first capture of a word that the kernel allows, and why not others; raises CannotTrace."""
     obstacles: list[str] = []
     for capture in captures.BY_WORD[word]:
-        reason = obstacle(capture)
+        reason = obstacle(capture) or (drawback(capture) if word != capture.how else "")
         if not reason:
             return capture, obstacles
         obstacles.append(f"{capture.how}: {reason}")
