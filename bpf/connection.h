@@ -227,6 +227,8 @@ static __always_inline struct connection *connection_open(const struct stream *s
 	} else {
 		read_addresses(s->sk, c->head.family, c->local_address, c->remote_address);
 		c->fresh = !born;
+		c->moved_to[EGRESS] = sequence_written(s->sk);
+		c->moved_to[INGRESS] = sequence_read(s->sk);
 	}
 	c->directions[INGRESS].state =
 		role == ROLE_CLIENT ? STATE_RESPONSE_START : STATE_REQUEST_START;
@@ -262,6 +264,18 @@ static __always_inline struct connection *connection_of(const struct stream *s)
 	struct connection *c = connection_known(s);
 
 	return c ? c : connection_open(s, ROLE_UNKNOWN, 0);
+}
+
+/* At TCP's end what would have answered the oldest exchange may have moved unseen. Later a reset by
+ * this side makes the sequence jump (tcp_disconnect). */
+static __always_inline void note_unseen_answer(struct connection *c, struct sock *sk)
+{
+	u32 answers = c->role == ROLE_SERVER ? EGRESS : INGRESS;
+	u32 stands_at = answers == EGRESS ? sequence_written(sk) : sequence_read(sk);
+
+	if (!c->off && !c->broken && !c->writer && outstanding(c) &&
+	    moved_unseen(sk, c->moved_to[answers & 1], stands_at))
+		c->broken = COUNTER_DESYNC_UNSEEN;
 }
 
 /* A call that was not followed to its end is found out only now. */
@@ -334,10 +348,12 @@ static __always_inline void connection_state(struct sock *sk, int state, u64 now
 	if (state == TCP_CLOSE_WAIT_) {
 		c->peer_gone = 1;
 	} else if (state == TCP_CLOSE_) {
+		note_unseen_answer(c, sk);
 		error = socket_error(sk);
 		if (error)
 			c->error = error;
 	} else if (state == TCP_FIN_WAIT1_ || state == TCP_LAST_ACK_) {
+		note_unseen_answer(c, sk);
 		READ(shut, sk->sk_shutdown);
 		close_egress(c, key, state == TCP_FIN_WAIT1_ && shut == SHUTDOWN_MASK_, now);
 	}

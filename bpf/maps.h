@@ -2,12 +2,6 @@
  * flags from the configuration; none of them grows. */
 #pragma once
 
-#if defined(CAPTURE_FENTRY) && defined(HAS_ATOMICS)
-#define WORKS 3 /* calls that a processor is in the middle of */
-#else
-#define WORKS 1
-#endif
-
 BPF_RINGBUF_OUTPUT(records, RING_PAGES);
 BPF_RINGBUF_OUTPUT(births, BIRTH_PAGES);
 BPF_PERCPU_ARRAY(newborns, struct birth, 1);

@@ -20,6 +20,17 @@ static __always_inline bool is_at_end(struct sock *sk)
 	return shut & 1;
 }
 
+/* A call begins here in TCP's sequence: is that where those before it have ended? */
+static __always_inline void note_place(struct connection *c, struct sock *sk, u8 direction,
+				       u32 place)
+{
+	u32 *seen_to = &c->moved_to[direction & 1];
+
+	if (moved_unseen(sk, *seen_to, place))
+		c->broken = COUNTER_DESYNC_UNSEEN;
+	*seen_to = place;
+}
+
 /* A send begins on a connection that is followed. */
 static __always_inline void begin_send(struct call *call, struct sock *sk, struct connection *c)
 {
@@ -32,8 +43,11 @@ static __always_inline void begin_send(struct call *call, struct sock *sk, struc
 	call->sk = (u64)sk;
 	call->identity = c->head.identity;
 	call->family = c->head.family;
-	if (c->head.family != AF_UNIX_)
+	if (c->head.family != AF_UNIX_) {
 		call->sequence = sequence_written(sk);
+		if (!c->writer)
+			note_place(c, sk, EGRESS, call->sequence);
+	}
 	if (!calls.update(&thread, call)) {
 		c->writer = thread;
 	} else {
@@ -76,8 +90,10 @@ static __always_inline struct work *begin_receive(struct connection *c, struct s
 {
 	struct work *w;
 
-	if (c->fresh && result > 0)
+	if (c->fresh && result > 0) {
 		note_unserved(sk, c, result);
+		c->moved_to[INGRESS] -= result; /* it was opened after them */
+	}
 	c->fresh = 0;
 	w = begin_work(c, (u64)sk, INGRESS, now);
 	if (!w)
@@ -89,15 +105,17 @@ static __always_inline struct work *begin_receive(struct connection *c, struct s
 }
 
 /* ... whose call has been filled in. */
-static __always_inline void place_receive(struct work *w, const struct connection *c)
+static __always_inline void place_receive(struct work *w, struct connection *c)
 {
+	u32 received;
+
 	w->call.family = c->head.family;
 	if (c->head.family == AF_UNIX_)
 		return;
-	/* A client's are not asked for; but a guess at the role may be taken back. */
-	if (c->role != ROLE_CLIENT || c->role_known != ROLE_CERTAIN)
-		w->call.sequence = sequence_read((struct sock *)w->connection) -
-				   bytes_received(w, w->call.number);
+	received = bytes_received(w, w->call.number);
+	w->call.sequence = sequence_read((struct sock *)w->connection) - received;
+	note_place(c, (struct sock *)w->connection, INGRESS, w->call.sequence);
+	c->moved_to[INGRESS] += received;
 	w->opaque = (w->call.flags & MSG_TRUNC_) != 0; /* consumed, and shown to no one */
 }
 

@@ -115,7 +115,8 @@ struct connection {
 	char local_address[16];
 	char remote_address[16];
 	char unix_path[UNIX_PATH_MAX];
-	u32 _pad_path;
+	u32 moved_to[2]; /* where TCP's sequence stands, by what was seen to move */
+	u32 _pad_moved;
 	struct direction directions[2];
 };
 
@@ -180,6 +181,13 @@ struct call {
 	u8 unplaced; /* where its bytes stand in TCP's sequence is not known */
 	u32 _pad;
 };
+
+/* Calls that a processor is in the middle of. */
+#if defined(CAPTURE_FENTRY) && defined(HAS_ATOMICS)
+#define WORKS 3
+#else
+#define WORKS 1
+#endif
 
 struct work {
 	char window[2 * WINDOW_BYTES +

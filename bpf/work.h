@@ -173,6 +173,10 @@ static __always_inline void lay_out_sent(struct work *w, struct connection *c)
 	calls.delete(&thread);
 	if (c->writer == thread)
 		c->writer = 0;
+	c->moved_to[EGRESS] +=
+		w->call.number == SYS_SENDMMSG
+			? sequence_written((struct sock *)w->connection) - w->call.sequence
+			: w->moved;
 	if (w->call.helped == NO_HELP)
 		c->directions[EGRESS].last_ns = w->call.begin_ns;
 	else if (w->call.helped > w->moved)

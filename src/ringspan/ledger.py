@@ -15,6 +15,7 @@ UNSEEN = {
     "desync_overrun": "times a call held more than can be followed",
     "desync_invalid": "times a message broke off",
     "desync_overlap": "times two calls overlapped",
+    "desync_unseen": "times bytes moved that no call showed",
     "desync_no_place": "times an answer's request had found no place",
     "connections_table_full": "times a connection was not followed (table full)",
     "connections_evicted": "connections given up (table full)",

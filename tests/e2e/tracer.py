@@ -118,6 +118,12 @@ class Tracer:
         self.check_alive()
         return self._matching(where)
 
+    def wait_for_rows(self, total: int, timeout: float) -> None:
+        """Waits until so many rows have come in all, or for the timeout."""
+        end = time.monotonic() + timeout
+        while self.count() < total and time.monotonic() < end:
+            time.sleep(0.05)
+
     def check_alive(self) -> None:
         """Raises TracerError with stderr if the tracer has ended by itself."""
         if self._process.poll() not in (None, 0):

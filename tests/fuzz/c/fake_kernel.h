@@ -123,6 +123,7 @@ struct sock {
 	struct {
 		u32 lrcvtime;
 	} icsk_ack;
+	const void *icsk_ulp_ops;
 	u16 inet_sport;
 	struct sock *peer;
 	struct unix_address *addr;
