@@ -94,8 +94,11 @@ class Tracer:
     @property
     def capture(self) -> str:
         """The capture that the ready line names."""
-        ready = next(line for line in self._errors if line.startswith("ready: capture "))
-        return ready.split()[2]
+        return self.ready_line().split()[2]
+
+    def ready_line(self) -> str:
+        """What it said as it began to capture."""
+        return next(line for line in self._errors if line.startswith("ready: capture "))
 
     def wait_ready(self) -> None:
         """Returns once capture has begun; raises TracerError with stderr if it does not."""

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from collections.abc import Iterator
 from concurrent.futures import Future
 
 import pytest
 
 from .lab import CAPTURES, KERNELS, Result, start_all
-from .machine import missing
+from .machine import missing, run_in
 from .packages import LabUnavailable
 from .table import table, written
 
 pytestmark = [pytest.mark.kernels, pytest.mark.skipif(bool(missing()), reason=f"no kernel lab: {missing()}")]
 Results = dict[str, "Future[Result]"]
 CASES_AT_LEAST = 230
+LOCKED_DOWN = "6.1"
 
 
 @pytest.fixture(scope="session")
@@ -42,6 +45,34 @@ def test_capture_under_kernel(kernel: str, capture: str, results: Results) -> No
     assert cell.passed + len(cell.failed) >= CASES_AT_LEAST, result.output[-4000:]
     assert not cell.left_out
     assert capture == "fentry" or not cell.skipped_runs, cell.ledger
+
+
+@pytest.mark.timeout(1800)
+def test_lockdown_integrity_takes_away_no_capture(results: Results) -> None:
+    """There kprobes and reading memory by BPF are still allowed; what `auto` takes is what doctor says."""
+    kernel = next(one for one in KERNELS if one.name == LOCKED_DOWN)
+    result_of(results, LOCKED_DOWN)
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "tests/e2e/test_auto.py",
+        "-k",
+        "auto_is",
+    ]
+    script = f"cat /sys/kernel/security/lockdown; exec {shlex.join(command)}"
+    ran = run_in(
+        kernel,
+        ["sh", "-c", script],
+        timeout=600,
+        words="lockdown=integrity",
+        environment={"RINGSPAN_TEST_SLOWNESS": "8"},
+    )
+    assert "[integrity]" in ran.output
+    assert "1 passed" in ran.output, ran.output[-4000:]
 
 
 @pytest.mark.timeout(1800)
