@@ -201,6 +201,8 @@ static __always_inline struct connection *connection_open(const struct stream *s
 #endif
 	if (!is_followed(s->sk, summary.family))
 		return 0;
+	if (summary.family != AF_UNIX_ && !summary.remote_port)
+		return 0; /* not connected yet: TCP Fast Open */
 	role = role_by_port(&summary, role);
 	if (!c || connections.update(&key, c)) {
 		count(COUNTER_CONNECTIONS_TABLE_FULL);
@@ -273,7 +275,7 @@ static __always_inline void note_unseen_answer(struct connection *c, struct sock
 	u32 answers = c->role == ROLE_SERVER ? EGRESS : INGRESS;
 	u32 stands_at = answers == EGRESS ? sequence_written(sk) : sequence_read(sk);
 
-	if (!c->off && !c->broken && !c->writer && outstanding(c) &&
+	if (!c->off && !c->broken && outstanding(c) &&
 	    moved_unseen(sk, c->moved_to[answers & 1], stands_at))
 		c->broken = COUNTER_DESYNC_UNSEEN;
 }

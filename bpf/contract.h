@@ -86,7 +86,7 @@ enum counter {
 	COUNTER_MISSED_RETURNS = 27,
 	COUNTER_UNSEEN_IO_URING = 28,
 	COUNTER_DESYNC_UNSEEN = 29,
-	COUNTERS = 29,
+	COUNTERS = 30,
 };
 
 /* How the state of a connection begins: what user space needs to find the ones whose socket is

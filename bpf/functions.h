@@ -44,14 +44,16 @@ static __always_inline bool stream_of_socket(u64 address, struct stream *s)
 	struct socket *socket = (void *)address;
 	struct file *file = 0;
 	u32 state = 0;
+	u16 type = 0;
 
 	READ(s->sk, socket->sk);
 	READ(file, socket->file);
 	READ(state, socket->state);
+	READ(type, socket->type);
 	s->state = state;
 	if (file)
 		READ(s->inode, file->f_inode);
-	return s->sk != 0;
+	return s->sk != 0 && type == SOCK_STREAM_;
 }
 
 static __always_inline struct sock *sk_of_socket(u64 address)
@@ -79,8 +81,8 @@ static __always_inline struct connection *connection_to_follow(struct sock *sk)
 	return c && !c->off ? c : 0;
 }
 
-/* A thread that begins a call cannot be in another: a return was not seen, nor what that call
- * moved. */
+/* A thread that begins a call is in no other: a return was not seen, nor (but for TCP's receives,
+ * whose sequence tells) what that call moved. */
 static __always_inline void check_returns(void)
 {
 	u64 thread = bpf_get_current_pid_tgid();
@@ -91,7 +93,9 @@ static __always_inline void check_returns(void)
 		return;
 	count(COUNTER_MISSED_RETURNS);
 	c = connections.lookup(&left->sk);
-	if (c && (c->head.identity == left->identity || left->purpose == PURPOSE_RECEIVE)) {
+	if (left->purpose == PURPOSE_RECEIVE && left->family != AF_UNIX_)
+		c = 0;
+	if (c && c->head.identity == left->identity) {
 		c->broken = COUNTER_DESYNC_OVERLAP;
 		if (c->writer == thread)
 			c->writer = 0;
@@ -131,13 +135,16 @@ static __always_inline void enter_receiving(struct sock *sk, struct msghdr *mess
 	struct connection *c;
 
 	check_returns();
-	if (flags & (MSG_PEEK_ | MSG_ERRQUEUE_))
+	if (flags & UNTOLD_FLAGS)
 		return;
 	c = connection_to_follow(sk);
 	if (!c)
 		return;
 	call.sk = (u64)sk;
 	call.identity = c->head.identity;
+	call.family = c->head.family;
+	if (call.family != AF_UNIX_)
+		call.sequence = sequence_read(sk);
 	if (message)
 		take_iterator(&call, message, 0);
 	remember(&call, c);
@@ -195,24 +202,50 @@ static __always_inline bool exit_sending(s64 result)
 	return take_call(&call, PURPOSE_SEND) && end_send(&call, result, bpf_ktime_get_ns());
 }
 
+/* Follow what a receive has moved so far, or (below 0) how it has failed; true if there is work. */
+static __always_inline bool follow_receive(const struct call *call, s64 so_far)
+{
+	struct connection *c = connections.lookup(&call->sk);
+	struct work *w;
+
+	if (!c || c->off || c->head.identity != call->identity)
+		return false;
+	w = begin_receive(c, (struct sock *)call->sk, so_far, bpf_ktime_get_ns());
+	if (!w)
+		return false;
+	w->call = *call;
+	place_receive(w, c);
+	return true;
+}
+
+/* Within a receive: TCP has given its caller all up to where its sequence now stands. Returns of
+ * functions are seen of a few threads at once only, and any number may sleep in a receive: so a
+ * receive is followed from here, where none sleeps. */
+static __always_inline bool receive_goes_on(struct sock *sk)
+{
+	u64 thread = bpf_get_current_pid_tgid(), so_far;
+	struct call *entered = calls.lookup(&thread), call;
+
+	if (!entered || entered->purpose != PURPOSE_RECEIVE || entered->sk != (u64)sk)
+		return false;
+	so_far = (u32)(sequence_read(sk) - entered->sequence);
+	call = *entered;
+	if (so_far <= call.helped)
+		return false;
+	entered->helped = so_far;
+	return follow_receive(&call, so_far);
+}
+
 static __always_inline bool exit_receiving(s64 result)
 {
-	struct connection *c;
 	struct call call;
-	struct work *w;
 
 	if (!take_call(&call, PURPOSE_RECEIVE) ||
 	    !is_telling((struct sock *)call.sk, call.flags, result))
 		return false;
-	c = connections.lookup(&call.sk);
-	if (!c || c->off || c->head.identity != call.identity)
+	if (result > 0 && result <= call.helped)
 		return false;
-	w = begin_receive(c, (struct sock *)call.sk, result, bpf_ktime_get_ns());
-	if (!w)
-		return false;
-	w->call = call;
-	place_receive(w, c);
-	return true;
+	return follow_receive(&call, result);
 }
 
 static __always_inline void exit_connecting(s64 result)
@@ -238,6 +271,7 @@ static __always_inline void release_unix(u64 socket)
 	u64 key = (u64)sk_of_socket(socket);
 	struct connection *c = connections.lookup(&key);
 
+	evicted.delete(&key);
 	if (!c)
 		return;
 	note_shutdown(c, (struct sock *)key);

@@ -38,6 +38,7 @@
 #define AF_INET6_ 10
 #define SOCK_STREAM_ 1
 #define IPPROTO_TCP_ 6
+#define MSG_OOB_ 0x1
 #define MSG_PEEK_ 0x2
 #define MSG_TRUNC_ 0x20
 #define MSG_ERRQUEUE_ 0x2000

@@ -1,6 +1,9 @@
 /* What a send or a receive moved, however it was seen. */
 #pragma once
 
+/* Receives that consume nothing of the stream. */
+#define UNTOLD_FLAGS (MSG_PEEK_ | MSG_ERRQUEUE_ | MSG_OOB_)
+
 static __always_inline bool is_fatal(s64 result)
 {
 	return result == -ECONNRESET_ || result == -ETIMEDOUT_ || result == -EPIPE_ ||
@@ -12,12 +15,25 @@ static __always_inline u16 fatal_error(s64 result)
 	return result == -EPIPE_ ? ECONNRESET_ : -result;
 }
 
+/* The peer's end has come, and nothing is unread before it: what read nothing may have asked for
+ * nothing. */
 static __always_inline bool is_at_end(struct sock *sk)
 {
+	u32 received = 0, read = 0;
+	u16 family = 0;
 	u8 shut = 0;
 
 	READ(shut, sk->sk_shutdown);
-	return shut & 1;
+	if (!(shut & 1))
+		return false;
+	READ(family, sk->__sk_common.skc_family);
+	if (family == AF_UNIX_) {
+		READ(received, sk->sk_receive_queue.qlen);
+	} else {
+		READ(received, ((struct tcp_sock *)sk)->rcv_nxt);
+		read = sequence_read(sk);
+	}
+	return (s32)(received - read) <= (family == AF_UNIX_ ? 0 : 1); /* TCP counts the FIN */
 }
 
 /* A call begins here in TCP's sequence: is that where those before it have ended? */
@@ -45,7 +61,7 @@ static __always_inline void begin_send(struct call *call, struct sock *sk, struc
 	call->family = c->head.family;
 	if (c->head.family != AF_UNIX_) {
 		call->sequence = sequence_written(sk);
-		if (!c->writer)
+		if (!c->writer || c->writer == thread)
 			note_place(c, sk, EGRESS, call->sequence);
 	}
 	if (!calls.update(&thread, call)) {
@@ -78,7 +94,7 @@ static __always_inline bool end_send(const struct call *call, s64 result, u64 no
 /* Does a receive's result say anything of the stream? */
 static __always_inline bool is_telling(struct sock *sk, u64 flags, s64 result)
 {
-	if (flags & (MSG_PEEK_ | MSG_ERRQUEUE_))
+	if (flags & UNTOLD_FLAGS)
 		return false;
 	return result > 0 || (result ? is_fatal(result) : is_at_end(sk));
 }
@@ -92,7 +108,9 @@ static __always_inline struct work *begin_receive(struct connection *c, struct s
 
 	if (c->fresh && result > 0) {
 		note_unserved(sk, c, result);
+#ifndef CAPTURE_TCP
 		c->moved_to[INGRESS] -= result; /* it was opened after them */
+#endif
 	}
 	c->fresh = 0;
 	w = begin_work(c, (u64)sk, INGRESS, now);
@@ -112,10 +130,11 @@ static __always_inline void place_receive(struct work *w, struct connection *c)
 	w->call.family = c->head.family;
 	if (c->head.family == AF_UNIX_)
 		return;
-	received = bytes_received(w, w->call.number);
+	received = bytes_received(w, w->call.number) - w->call.helped;
 	w->call.sequence = sequence_read((struct sock *)w->connection) - received;
 	note_place(c, (struct sock *)w->connection, INGRESS, w->call.sequence);
 	c->moved_to[INGRESS] += received;
+	w->call.sequence -= w->call.helped;
 	w->opaque = (w->call.flags & MSG_TRUNC_) != 0; /* consumed, and shown to no one */
 }
 
@@ -123,7 +142,8 @@ static __always_inline void place_receive(struct work *w, struct connection *c)
 static __always_inline void accepted(const struct stream *s)
 {
 	u64 key = (u64)s->sk;
+	struct connection *c = connections.lookup(&key);
 
-	if (!connections.lookup(&key))
+	if (!c || c->head.inode != inode_of(s)) /* its end may not have been seen */
 		connection_open(s, ROLE_SERVER, 1);
 }

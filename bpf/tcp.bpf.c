@@ -28,6 +28,12 @@
 #define ARGUMENTS_unix_stream_sendpage 0
 #endif
 
+/* A function of its own, since BCC finds no use of a map in a macro. */
+static __always_inline void follow(void *ctx)
+{
+	programs.call(ctx, PROGRAM_LAY_OUT);
+}
+
 /* sk or socket, struct msghdr, bytes */
 int enter_tcp_sendmsg(CONTEXT *ctx)
 {
@@ -96,6 +102,17 @@ int enter_splice_read(CONTEXT *ctx)
 	return 0;
 }
 
+/* sk; within a receive, after some of it was copied */
+int enter_tcp_rcv_space_adjust(CONTEXT *ctx)
+{
+	u64 a[1] = {};
+
+	TAKE_ARGUMENTS(a, ctx);
+	if (receive_goes_on((void *)a[0]))
+		follow(ctx);
+	return 0;
+}
+
 /* socket, address, its bytes, flags */
 int enter_stream_connect(CONTEXT *ctx)
 {
@@ -133,12 +150,6 @@ int enter_unix_shutdown(CONTEXT *ctx)
 	TAKE_ARGUMENTS(a, ctx);
 	shut_unix(a[0], a[1]);
 	return 0;
-}
-
-/* A function of its own, since BCC finds no use of a map in a macro. */
-static __always_inline void follow(void *ctx)
-{
-	programs.call(ctx, PROGRAM_LAY_OUT);
 }
 
 #define EXIT_MOVED(function, exit)               \

@@ -123,7 +123,7 @@ static __always_inline void help_writer(struct work *w, struct connection *c)
 {
 	u64 writer = c->writer, self = bpf_get_current_pid_tgid();
 	struct call *call;
-	u64 moved = 0;
+	u64 moved = 0, given;
 
 	if (!writer || writer == self)
 		return;
@@ -132,10 +132,12 @@ static __always_inline void help_writer(struct work *w, struct connection *c)
 		return;
 	if (call->number == SYS_SENDMMSG)
 		c->pipelined = 1; /* as far as we know */
-	else if (call->family != AF_UNIX_)
-		moved = (u32)(sequence_written((struct sock *)call->sk) - call->sequence);
-	else
-		moved = bytes_given(call);
+	given = bytes_given(call);
+	moved = call->family == AF_UNIX_
+			? given
+			: (u32)(sequence_written((struct sock *)call->sk) - call->sequence);
+	if (given && moved > given) /* another's are among them */
+		moved = given;
 	if (writer >> 32 != self >> 32 || call->number == SYS_SENDMMSG ||
 	    (call->family == AF_UNIX_ && !moved)) {
 		call->helped = NO_HELP; /* in another process' memory, or in too many pieces */
@@ -161,6 +163,7 @@ static __always_inline void lay_out_received(struct work *w, struct connection *
 	s->sequence = w->call.sequence;
 	locate(s, w->call.number, w->call.arguments);
 	s->opaque |= w->opaque;
+	s->skip = w->call.helped;
 }
 
 static __always_inline void lay_out_sent(struct work *w, struct connection *c)

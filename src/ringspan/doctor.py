@@ -12,7 +12,6 @@ from pathlib import Path
 
 from ringspan import privileges
 from ringspan.errors import CannotTrace
-from ringspan.probe import attach, captures
 from ringspan.probe.btf import BTF_FILE
 
 OLDEST_KERNEL = (5, 8)
@@ -131,6 +130,8 @@ def require() -> None:
 
 def _captures(*, possible: bool) -> list[str]:
     """Say of each capture whether it can be had, in the order in which `--capture auto` prefers them."""
+    from ringspan.probe import attach, captures  # noqa: PLC0415 - numpy's threads would keep their capabilities
+
     lines = []
     for capture in captures.BY_WORD["auto"]:
         why = attach.obstacle(capture) if possible else "see above"

@@ -25,7 +25,7 @@ UNSEEN = {
     "own_table_full": "own connections not told apart (table full)",
     "processes_lost_ring_full": "processes whose names may be missed (ring full)",
     "missed_runs": "program runs the kernel skipped",
-    "missed_returns": "returns of functions not seen (kprobe: too many threads in one)",
+    "missed_returns": "returns of functions not seen (too many threads in one, or skipped runs)",
 }
 # Of caches that were full: what was dropped is made anew where it can be.
 LET_GO = {

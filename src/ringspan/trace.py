@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
 import sys
 import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ringspan import contract, ledger, privileges, sandbox, telemetry
+from ringspan import contract, ledger, notify, privileges, sandbox, telemetry
 from ringspan.clock import Clock
 from ringspan.counts import Counts
 from ringspan.errors import CannotTrace, UsageError
@@ -19,6 +18,7 @@ from ringspan.evict import Evictor
 from ringspan.identify import Identifier
 from ringspan.metrics.own import Cost
 from ringspan.model import rows
+from ringspan.otlp.endpoint import names_unix_socket
 from ringspan.probe.session import Probe
 from ringspan.probe.settings import BIRTH_RING_BYTES
 from ringspan.ring import MOST, Ring
@@ -40,17 +40,6 @@ LOOK_S = 0.025
 LAST_PROGRAMS_S = 0.02  # after detaching, a program may still be running on another CPU for so long
 CLOSE_S, OUTPUT_S = 1.0, 0.4
 log = logging.getLogger(__name__)
-
-
-def notify_ready() -> None:
-    """Tell systemd that capture has begun (sd_notify); does nothing elsewhere."""
-    address = os.environ.get("NOTIFY_SOCKET")
-    if address:
-        try:
-            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
-                channel.sendto(b"READY=1", address.replace("@", "\0", 1) if address.startswith("@") else address)
-        except OSError as error:
-            log.warning("NOTIFY_SOCKET %s cannot be told: %s", address, error.strerror)
 
 
 class Rates:
@@ -236,7 +225,7 @@ def confine(settings: Settings) -> None:
         except OSError as error:
             raise CannotTrace(f"cannot become {settings.user}: {error.strerror}", "see ringspan doctor") from error
     if settings.sandbox:
-        sandbox.enter()
+        sandbox.enter(unix_sockets=names_unix_socket(settings.otlp, os.environ))
 
 
 def run(settings: Settings, start: Start, executables: Executables | None, stop: Stop) -> int:
@@ -252,9 +241,10 @@ def run(settings: Settings, start: Start, executables: Executables | None, stop:
     probe = start.finish(lambda: stop.asked)
     if not probe:
         return 0
+    notification = notify.open_channel()
     confine(settings)
     tracer = Tracer(settings, probe, executables, way)
     print(f"ready: {probe.chosen}", file=sys.stderr, flush=True)
-    notify_ready()
+    notify.ready(notification)
     tracer.run(stop)
     return 0

@@ -9,7 +9,7 @@ done
 model=$(sed -n 's/.*(\(.*\)).*/\1/p' /sys/kernel/debug/sched/preempt 2>/dev/null)
 echo "$model" >"$LAB_JOB/model"
 for capture in "$@"; do
-	files="tests/e2e/test_protocol_cases.py tests/e2e/test_failures.py tests/e2e/test_captures.py"
+	files="tests/e2e/test_protocol_cases.py tests/e2e/test_failures.py tests/e2e/test_odd_calls.py tests/e2e/test_captures.py"
 	# There the kernel skips runs: what is missing then is to be counted, and nothing is to be wrong.
 	case $capture-$model in fentry-full | fentry-lazy) files=${files% *} ;; esac
 	echo "== $capture on $(uname -r)"

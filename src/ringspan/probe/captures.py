@@ -70,8 +70,13 @@ HOOKS = (
     Hook("unix_stream_sendmsg", "enter_unix_stream_sendmsg", "exit_unix_stream_sendmsg"),
 )
 SENDPAGE = ("tcp_sendpage", "unix_stream_sendpage")  # gone since Linux 6.5 (dc97391e6610)
-KPROBE = Capture("tcp", "kprobe", "tcp.bpf.c", TCP_TRACEPOINTS, CALLED, HOOKS, SENDPAGE, ("-DCAPTURE_TCP",))
-FENTRY = replace(KPROBE, how="fentry", flags=(*KPROBE.flags, "-DCAPTURE_FENTRY"))
+# Of returns a breakpoint sees those of 10 threads, or of two for each processor, at once (kernel/kprobes.c): any number
+# may sleep in a receive, none where TCP says how much of it has been read.
+WITHIN_RECEIVE = Hook("tcp_rcv_space_adjust", "enter_tcp_rcv_space_adjust")
+KPROBE = Capture(
+    "tcp", "kprobe", "tcp.bpf.c", TCP_TRACEPOINTS, CALLED, (*HOOKS, WITHIN_RECEIVE), SENDPAGE, ("-DCAPTURE_TCP",)
+)
+FENTRY = replace(KPROBE, how="fentry", hooks=HOOKS, flags=(*KPROBE.flags, "-DCAPTURE_FENTRY"))
 BY_WORD = {"syscall": (SYSCALL,), "fentry": (FENTRY,), "kprobe": (KPROBE,), "tcp": (FENTRY, KPROBE)}
 BY_WORD["auto"] = (*BY_WORD["tcp"], SYSCALL)
 

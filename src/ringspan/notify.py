@@ -1,0 +1,32 @@
+"""Telling systemd that capture has begun (sd_notify(3))."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from contextlib import suppress
+
+log = logging.getLogger(__name__)
+
+
+def open_channel() -> socket.socket | None:
+    """Open the socket on which systemd is told (sd_notify); None elsewhere. The sandbox opens no other of its kind."""
+    address = os.environ.get("NOTIFY_SOCKET")
+    if not address:
+        return None
+    channel = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    try:
+        channel.connect(address.replace("@", "\0", 1) if address.startswith("@") else address)
+    except OSError as error:
+        log.warning("NOTIFY_SOCKET %s cannot be told: %s", address, error.strerror)
+        channel.close()
+        return None
+    return channel
+
+
+def ready(channel: socket.socket | None) -> None:
+    """Tell systemd that capture has begun."""
+    if channel:
+        with channel, suppress(OSError):
+            channel.send(b"READY=1")
