@@ -125,16 +125,20 @@ static __always_inline struct work *begin_receive(struct connection *c, struct s
 /* ... whose call has been filled in. */
 static __always_inline void place_receive(struct work *w, struct connection *c)
 {
-	u32 received;
+	u32 received, stands_at;
 
 	w->call.family = c->head.family;
 	if (c->head.family == AF_UNIX_)
 		return;
-	received = bytes_received(w, w->call.number) - w->call.helped;
-	w->call.sequence = sequence_read((struct sock *)w->connection) - received;
-	note_place(c, (struct sock *)w->connection, INGRESS, w->call.sequence);
-	c->moved_to[INGRESS] += received;
-	w->call.sequence -= w->call.helped;
+	stands_at = sequence_read((struct sock *)w->connection);
+	if (w->call.unplaced) {
+		c->moved_to[INGRESS] = stands_at;
+	} else {
+		received = bytes_received(w, w->call.number) - w->call.helped;
+		note_place(c, (struct sock *)w->connection, INGRESS, stands_at - received);
+		c->moved_to[INGRESS] = stands_at;
+		w->call.sequence = stands_at - received - w->call.helped;
+	}
 	w->opaque = (w->call.flags & MSG_TRUNC_) != 0; /* consumed, and shown to no one */
 }
 
