@@ -117,6 +117,7 @@ static __always_inline struct work *begin_receive(struct connection *c, struct s
 	if (!w)
 		return 0;
 	w->moved = result > 0 ? result : 0;
+	w->call.helped = 0; /* the send's before it may have been */
 	w->ended = !result;
 	w->error = result < 0 ? fatal_error(result) : 0;
 	return w;

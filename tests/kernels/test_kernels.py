@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from collections.abc import Iterator
@@ -14,7 +15,10 @@ from .machine import missing, run_in
 from .packages import LabUnavailable
 from .table import table, written
 
-pytestmark = [pytest.mark.kernels, pytest.mark.skipif(bool(missing()), reason=f"no kernel lab: {missing()}")]
+reason = missing() or (
+    "" if os.environ.get("RINGSPAN_KERNELS") else "set RINGSPAN_KERNELS=1 (it takes 15 minutes or more)"
+)
+pytestmark = [pytest.mark.kernels, pytest.mark.skipif(bool(reason), reason=f"no kernel lab: {reason}")]
 Results = dict[str, "Future[Result]"]
 CASES_AT_LEAST = 230
 LOCKED_DOWN = "6.1"
