@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import socket
-from contextlib import suppress
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +26,10 @@ def open_channel() -> socket.socket | None:
 
 def ready(channel: socket.socket | None) -> None:
     """Tell systemd that capture has begun."""
-    if channel:
-        with channel, suppress(OSError):
+    if not channel:
+        return
+    with channel:
+        try:
             channel.send(b"READY=1")
+        except OSError as error:
+            log.warning("NOTIFY_SOCKET cannot be told: %s", error.strerror)

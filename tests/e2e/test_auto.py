@@ -2,39 +2,36 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import socket
 import subprocess
-import sys
 
 import pytest
 
-from .tracer import SOURCES, trace
+from .test_privileges import RINGSPAN, WITH_PATHS
+from .tracer import trace
 
 pytestmark = pytest.mark.root
-COMMAND = [sys.executable, "-m", "ringspan.cli"]
-HOW = {"fentry": "fentry", "kprobe": "kprobe", "raw tracepoints": "syscall"}
+HOW = ["fentry", "kprobe", "raw tracepoints"]
 
 
 def ringspan(*arguments: str, launcher: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"PYTHONPATH": str(SOURCES)}
     return subprocess.run(
-        [*launcher, *COMMAND, *arguments], capture_output=True, text=True, env=environment, check=False
+        [*launcher, *RINGSPAN, *arguments], capture_output=True, text=True, env=WITH_PATHS, check=False
     )
 
 
 def test_auto_is_what_doctor_says_is_first() -> None:
     said = re.findall(r"capture \w+ \((.+?)\): (.+)", ringspan("doctor").stdout)
-    assert [how for how, _ in said] == list(HOW)
+    assert [how for how, _ in said] == HOW
     first = next(how for how, answer in said if answer == "available")
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         with trace("--port", str(port), "--capture", "auto") as tracer:
             ready = tracer.ready_line()
     assert f"({first}" in ready
-    for how, answer in said[: list(HOW).index(first)]:
+    for how, answer in said[: HOW.index(first)]:
         assert f"not {how}: " in ready
         assert answer.partition(": ")[2] in ready
 

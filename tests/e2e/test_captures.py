@@ -21,6 +21,7 @@ from peers.test_peers import available
 
 from .collector import free_port
 from .expected import at
+from .messages import request, response
 from .peer import Place
 from .raw import together
 from .stage import Stage
@@ -37,7 +38,7 @@ def ask(port: int, numbers: range) -> None:
     with socket.create_connection(("127.0.0.1", port)) as sock:
         sock.settimeout(15 * SLOWNESS)
         for n in numbers:
-            sock.sendall(f"GET /id/{n} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+            sock.sendall(request(f"GET /id/{n}", host=b"localhost"))
             answer, end = b"", f"/id/{n}\n".encode()
             while not answer.endswith(end):
                 answer += sock.recv(4096) or pytest.fail("nginx has closed")
@@ -87,7 +88,7 @@ def test_ten_megabytes_by_sendfile(stage: Stage) -> None:
         (server.dir / "www/ten").write_bytes(bytes(FILE_BYTES))
         began = time.monotonic_ns()
         with socket.create_connection(("127.0.0.1", place.port)) as sock:
-            sock.sendall(b"GET /ten HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            sock.sendall(request("GET /ten", "Connection: close", host=b"localhost"))
             while sock.recv(1 << 20):
                 pass
         took = time.monotonic_ns() - began
@@ -97,9 +98,9 @@ def test_ten_megabytes_by_sendfile(stage: Stage) -> None:
 
 
 @contextmanager
-def io_uring_server(port: int, mode: str = "server") -> Iterator[None]:
+def io_uring_server(port: int) -> Iterator[None]:
     available("uring")
-    server = subprocess.Popen([artifact("uring"), mode, str(port)])
+    server = subprocess.Popen([artifact("uring"), "server", str(port)])
     try:
         while socket.socket().connect_ex(("127.0.0.1", port)):
             if server.poll() == 3:
@@ -167,17 +168,16 @@ def answer_each(listener: socket.socket, count: int) -> None:
     sock, _ = listener.accept()
     with sock:
         for _ in range(count):
-            request = sock.recv(4096)
-            if b"/unseen" in request:
-                send_by_aio(sock, b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n")
+            if b"/unseen" in sock.recv(4096):
+                send_by_aio(sock, response("201 Created"))
             else:
-                sock.sendall(b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n")
+                sock.sendall(response("202 Accepted"))
 
 
 def ask_each(place: Place, paths: list[str]) -> None:
     with socket.create_connection(place.address) as sock:
         for path in paths:
-            sock.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+            sock.sendall(request(f"GET {path}", host=b"localhost"))
             assert sock.recv(65536).endswith(b"\r\n\r\n")
             time.sleep(0.2)
 

@@ -12,17 +12,18 @@ from contextlib import ExitStack, contextmanager
 import pytest
 
 from .expected import at
+from .messages import request, response
 from .peer import Place
 from .stage import Stage
 from .tracer import Row
 
 pytestmark = pytest.mark.root
-OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+OK = response(body=b"ok")
 BLOCKED, ASKED = 40, 20
 
 
-def request(path: str) -> bytes:
-    return f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+def get(path: str) -> bytes:
+    return request(f"GET {path}", host=b"localhost")
 
 
 def told(rows: list[Row], kind: str) -> list[tuple[str | None, int | None, str | None]]:
@@ -58,7 +59,7 @@ def test_many_threads_that_sleep_in_receives_hide_no_request(stage: Stage) -> No
         time.sleep(0.5)
         client, server = ends[0]
         for n in range(ASKED):
-            client.sendall(request(f"/{n}"))
+            client.sendall(get(f"/{n}"))
             assert server.recv(4096)
             server.sendall(OK)
             assert client.recv(4096) == OK
@@ -73,7 +74,7 @@ def test_many_threads_that_sleep_in_receives_hide_no_request(stage: Stage) -> No
 def test_a_receive_of_no_bytes_is_no_end(stage: Stage) -> None:
     place = stage.place()
     with pair(place) as (client, server):
-        client.sendall(request("/nothing"))
+        client.sendall(get("/nothing"))
         assert server.recv(4096)
         server.sendall(OK)
         server.shutdown(socket.SHUT_WR)
@@ -106,14 +107,14 @@ def test_no_span_to_nowhere_after_fast_open(stage: Stage) -> None:
     place = stage.place()
     with socket.create_server(place.address) as listener, socket.socket() as client:
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_FASTOPEN, 5)
-        client.sendto(request("/first"), socket.MSG_FASTOPEN, place.address)
+        client.sendto(get("/first"), socket.MSG_FASTOPEN, place.address)
         server, _ = listener.accept()
         with server:
             for path in ("/first", "/second", "/third"):
                 if path != "/first":
                     time.sleep(0.2)
-                    client.sendall(request(path))
-                assert server.recv(4096) == request(path)
+                    client.sendall(get(path))
+                assert server.recv(4096) == get(path)
                 server.sendall(OK)
                 assert client.recv(4096) == OK
     rows = stage.rows(place, 4)
@@ -134,7 +135,7 @@ def test_packets_are_no_stream(stage: Stage) -> None:
             client.connect(path)
             server, _ = listener.accept()
             with server:
-                client.sendall(request("/packets"))
+                client.sendall(get("/packets"))
                 assert server.recv(4096)
                 server.sendall(OK)
                 assert client.recv(4096) == OK

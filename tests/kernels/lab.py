@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import sys
-import time
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -103,9 +102,9 @@ def run_kernel(kernel: Kernel, captures: Iterable[str] = CAPTURES) -> Result:
     return Result(kernel, ran.output, ran.seconds, {one: _cell(results / f"{one}.xml") for one in captures})
 
 
-def start_all() -> tuple[dict[str, Future[Result]], float]:
-    """Start all guests, some at a time; returns what will be their results, and when they began."""
+def start_all() -> dict[str, Future[Result]]:
+    """Start all guests, some at a time; returns what will be their results."""
     for name in PEERS:
         build.ensure(name)  # in a guest nothing can be written here
     pool = ThreadPoolExecutor(AT_ONCE)
-    return {kernel.name: pool.submit(run_kernel, kernel) for kernel in KERNELS}, time.monotonic()
+    return {kernel.name: pool.submit(run_kernel, kernel) for kernel in KERNELS}

@@ -26,7 +26,7 @@ LOCKED_DOWN = "6.1"
 
 @pytest.fixture(scope="session")
 def results() -> Iterator[Results]:
-    started, _ = start_all()
+    started = start_all()
     yield started
     for one in started.values():
         one.cancel()
