@@ -68,10 +68,15 @@ class Sampler:
 
     def __init__(self, rule: Rule, spans_per_second: float) -> None:
         self._rule = rule
-        self._rate = spans_per_second
-        self._tokens = self._burst = max(BURST_MIN, spans_per_second * BURST_S)
+        self.set_rate(spans_per_second)
+        self._tokens = self._burst
         self._last = 0.0
         self.unsampled = {"sampler": 0, "budget": 0}
+
+    def set_rate(self, spans_per_second: float) -> None:
+        """Have another budget from now on."""
+        self._rate = spans_per_second
+        self._burst = max(BURST_MIN, spans_per_second * BURST_S)
 
     def keep(self, batch: Array, slowness: Array, now: float) -> Array:
         """Return which records become spans; slowness is each one's duration over the mean of its like."""

@@ -127,6 +127,10 @@ class Telemetry:
         """How many records the metrics have counted."""
         return self._metrics.counted
 
+    def set_budget(self, spans_per_second: float) -> None:
+        """Have another budget of spans from now on."""
+        self._way.sampler.set_rate(spans_per_second)
+
     @property
     def let_go(self) -> dict[str, int]:
         """How much was dropped for want of room."""

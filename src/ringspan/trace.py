@@ -7,11 +7,12 @@ import os
 import socket
 import sys
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ringspan import contract, ledger, privileges, sandbox, telemetry
+from ringspan import contract, ledger, privileges, reload, sandbox, telemetry
 from ringspan.clock import Clock
 from ringspan.counts import Counts
 from ringspan.errors import CannotTrace, UsageError
@@ -30,6 +31,8 @@ from ringspan.view.output import Output
 from ringspan.view.table import Snapshot, TableView
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ringspan.config import Settings
     from ringspan.executables import Executables
     from ringspan.probe.start import Start
@@ -69,10 +72,22 @@ class Rates:
         self.cpu = (self._before[2] - used) / seconds
 
 
+@dataclass(frozen=True)
+class Run:
+    """What is asked of a run, and by whom it may be asked for more."""
+
+    settings: Settings
+    executables: Executables | None
+    stop: Stop
+    read_again: Callable[[], Settings] | None = None
+
+
 class Tracer:
     """One run: owns the probe, the ring and what comes of the records."""
 
-    def __init__(self, settings: Settings, probe: Probe, executables: Executables | None, way: Way | None) -> None:
+    def __init__(self, run: Run, probe: Probe, way: Way | None) -> None:
+        settings, executables = run.settings, run.executables
+        self._stop, self._read_again = run.stop, run.read_again
         self._settings = settings
         self._probe = probe
         self._executables = executables
@@ -92,9 +107,9 @@ class Tracer:
         self._table: TableView | None = None
         self._rates = Rates(time.monotonic())
 
-    def run(self, stop: Stop) -> None:
+    def run(self) -> None:
         """Drain until the duration is over or a signal comes."""
-        settings = self._settings
+        settings, stop = self._settings, self._stop
         if settings.show == "table":
             self._table = TableView()
         now = time.monotonic()
@@ -115,9 +130,18 @@ class Tracer:
                     self._telemetry.tick(now, self._state)
                 if now >= next_show or (self._table and self._table.poll()):
                     self._show(now)
-                    next_show = now + settings.interval
+                    next_show = now + self._settings.interval
+                if stop.reload:
+                    stop.reload = False
+                    self._reload()
         finally:
             self._finish()
+
+    def _reload(self) -> None:
+        """Read settings again; what comes meanwhile waits in the ring."""
+        self._settings = reload.again(self._settings, self._read_again)
+        if self._telemetry:
+            self._telemetry.set_budget(self._settings.spans_per_second)
 
     def _finish(self) -> None:
         self._probe.detach()
@@ -239,8 +263,9 @@ def confine(settings: Settings) -> None:
         sandbox.enter()
 
 
-def run(settings: Settings, start: Start, executables: Executables | None, stop: Stop) -> int:
+def run(run: Run, start: Start) -> int:
     """Trace as asked, with a probe that is being compiled; returns the exit status; raises CannotTrace, UsageError."""
+    settings = run.settings
     telemetry.silence_sdk()
     try:
         way = telemetry.prepare(settings)
@@ -249,12 +274,12 @@ def run(settings: Settings, start: Start, executables: Executables | None, stop:
         raise
     if not way:
         print("nothing is exported: give --otlp URL or set OTEL_EXPORTER_OTLP_ENDPOINT", file=sys.stderr)
-    probe = start.finish(lambda: stop.asked)
+    probe = start.finish(lambda: run.stop.asked)
     if not probe:
         return 0
     confine(settings)
-    tracer = Tracer(settings, probe, executables, way)
+    tracer = Tracer(run, probe, way)
     print(f"ready: {probe.chosen}", file=sys.stderr, flush=True)
     notify_ready()
-    tracer.run(stop)
+    tracer.run()
     return 0
