@@ -3,36 +3,21 @@
 from __future__ import annotations
 
 import os
-import re
 import time
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import unquote
 
 import numpy as np
 
-from ringspan import command_line
 from ringspan.cgroups import Cgroups
 from ringspan.model import Identity
+from ringspan.naming import NAMELESS, Process, identity_of
 from ringspan.process import TICK_NS, has_begun_at
 
-UNIT = re.compile(r"/([^/]+)\.service(?:/|$)", re.MULTILINE)
-NOT_A_SERVICE = re.compile(r"user@\d+|session-|init\.scope")
-NAME_MAX, PATH_MAX = 255, 4096  # they go out with every metric
-NAMELESS = "unknown_service"  # as the SDKs say
 RECHECK_S = 1.0
 CACHE_MAX = 8192
 TELLING = (b"OTEL_SERVICE_NAME=", b"OTEL_RESOURCE_ATTRIBUTES=")
-
-
-class Process(NamedTuple):
-    """What tells who a process is; arguments and environment as in /proc, each ended by NUL."""
-
-    arguments: bytes
-    environment: bytes
-    cgroup: str
-    executable: str
 
 
 class Birth(NamedTuple):
@@ -63,35 +48,6 @@ def _read(root: Path) -> Process:
             texts[name] = b""
     executable = texts["exe"].removesuffix(b" (deleted)").decode(errors="backslashreplace")
     return Process(texts["cmdline"], texts["environ"], texts["cgroup"].decode(errors="replace"), executable)
-
-
-def _from_environment(process: Process) -> str | None:
-    """OTEL_SERVICE_NAME, else service.name in OTEL_RESOURCE_ATTRIBUTES, as the SDKs do."""
-    words = process.environment.decode(errors="replace").split("\0")
-    environment = dict(pair.split("=", 1) for pair in words if "=" in pair)
-    if environment.get("OTEL_SERVICE_NAME"):
-        return environment["OTEL_SERVICE_NAME"]
-    pairs = (pair.partition("=") for pair in environment.get("OTEL_RESOURCE_ATTRIBUTES", "").split(","))
-    names = (unquote(value.strip()) for key, _, value in pairs if key.strip() == "service.name")
-    return next(filter(None, names), None)
-
-
-def _from_unit(process: Process) -> str | None:
-    units = UNIT.findall(process.cgroup)
-    return next((unit for unit in reversed(units) if not NOT_A_SERVICE.search(unit)), None)
-
-
-def identity_of(process: Process) -> Identity:
-    """Name a process by the first source that knows."""
-    sources = (_from_environment, _from_unit, lambda one: command_line.name(one.arguments))
-    name = next(filter(None, (source(process) for source in sources)), None)
-    name = name or Path(process.executable).name or NAMELESS
-    return Identity(_sendable(name[:NAME_MAX]), _sendable(process.executable[:PATH_MAX]) or None)
-
-
-def _sendable(text: str) -> str:
-    """Make a text valid Unicode: a file's name may be any bytes, and one such would spoil a whole report of metrics."""
-    return text.encode(errors="replace").decode()
 
 
 class Known(NamedTuple):

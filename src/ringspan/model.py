@@ -24,6 +24,7 @@ class Identity:
 
     service_name: str
     executable: str | None = None
+    attributes: tuple[tuple[str, str], ...] = ()  # what else its resource has
 
 
 @dataclass
