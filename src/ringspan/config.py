@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from ringspan import redact, trusted, values
+from ringspan import redact, rules, trusted, values
 from ringspan.errors import UsageError
 from ringspan.values import shown
 
@@ -53,6 +53,7 @@ class Settings:
     body_sizes: bool = False
     active_requests: bool = False
     opt_in: list[str] = field(default_factory=list)
+    rules: list[Any] = field(default_factory=list)  # as given; ringspan.rules checks and compiles them
 
 
 BOUNDS: dict[str, tuple[float, float, type[int | float]]] = {
@@ -76,6 +77,10 @@ SWITCHES = ("sandbox", "body_sizes", "active_requests")
 
 def _checked(key: str, value: Any, where: str) -> Any:
     at = f"{where}: {key}"
+    if key == "rules":
+        found = values.sequence(value, rules.RULES_MAX, at)
+        rules.parse(found, at)
+        return found
     if key in LISTS:
         return [_one(key, one, at) for one in values.sequence(value, LIST_MAX, at)]
     return None if value is None else _one(key, value, at)

@@ -9,12 +9,14 @@ from urllib.parse import unquote
 from ringspan import command_line
 from ringspan.containers import Placement, placement
 from ringspan.model import Identity
+from ringspan.rules import VARIABLES, Facts, Rule
 
 NAME_MAX, PATH_MAX = 255, 4096  # they go out with every metric
 NAMELESS = "unknown_service"  # as the SDKs say
 # Of OTEL_RESOURCE_ATTRIBUTES of a process, what says who it is; how many and how long is bounded.
 DECLARED = ("service.", "deployment.", "k8s.", "container.")
 DECLARED_MAX, KEY_MAX = 16, 100
+WORDS_MAX, PLACES_MAX = 4096, 256
 # Units that containers run under, and which are not what runs in them.
 RUNTIME_UNITS = {
     "containerd", "cri-docker", "crio", "docker", "k3s", "k3s-agent", "kubelet", "podman", "rke2-agent", "rke2-server",
@@ -72,6 +74,54 @@ def identity_of(process: Process) -> Identity:
         sendable(process.executable[:PATH_MAX]) or None,
         tuple(sorted((sendable(key), sendable(value[:NAME_MAX])) for key, value in also.items())),
     )
+
+
+def facts_of(process: Process) -> Facts:
+    """Return what rules can know of a process."""
+    place = placement(process.cgroup)
+    return Facts(
+        exe=process.executable,
+        command_line=process.arguments[:WORDS_MAX].decode(errors="replace").rstrip("\0").replace("\0", " "),
+        cgroup="\n".join(line.split(":", 2)[-1] for line in process.cgroup.splitlines()),
+        unit=place.unit,
+        container=place.container_id,
+        environment={name: value for name, value in variables(process).items() if name in VARIABLES},
+    )
+
+
+class Who:
+    """A process as it is known: its identity, and the rules whose conditions on a process it meets."""
+
+    def __init__(self, identity: Identity, rules: tuple[Rule, ...] = ()) -> None:
+        self.identity = identity
+        self.deciding = tuple(rule for rule in rules if rule.decides)
+        self._naming = tuple(rule for rule in rules if rule.attributes)
+        self._named: dict[tuple[str, int], Identity] = {}
+
+    def at(self, role: str, port: int) -> Identity:
+        """Return what it is called where it serves or calls."""
+        if not self._naming:
+            return self.identity
+        known = self._named.get((role, port))
+        if known is None:
+            known = self._renamed([rule for rule in self._naming if rule.is_at(role, port)])
+            if len(self._named) < PLACES_MAX:
+                self._named[role, port] = known
+        return known
+
+    def _renamed(self, rules: list[Rule]) -> Identity:
+        """Return the identity with what rules set; of two that set the same, the first wins."""
+        found = dict(self.identity.attributes)
+        for rule in reversed(rules):
+            found |= dict(rule.attributes)
+        name = found.pop("service.name", self.identity.service_name)
+        return Identity(name, self.identity.executable, tuple(sorted(found.items())))
+
+
+def who_is(process: Process, rules: tuple[Rule, ...]) -> Who:
+    """Name a process, and find the rules that are about it."""
+    facts = facts_of(process) if rules else None
+    return Who(identity_of(process), tuple(rule for rule in rules if facts and rule.is_of(facts)))
 
 
 def sendable(text: str) -> str:

@@ -14,7 +14,11 @@ if TYPE_CHECKING:
 
     from ringspan.config import Settings
 
-RELOADED = ("interval", "spans_per_second")  # the rest shapes the probe, the tables or the way out: a new start
+RELOADED = (
+    "interval",
+    "spans_per_second",
+    "rules",
+)  # the rest shapes the probe, the tables or the way out: a new start
 
 
 def again(now: Settings, read: Callable[[], Settings] | None) -> Settings:

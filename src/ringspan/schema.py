@@ -7,7 +7,7 @@ import re
 from dataclasses import fields
 from typing import Any
 
-from ringspan import config
+from ringspan import config, rules
 from ringspan.files import config_folder
 
 LINE = re.compile(r"(?:([a-z_]+):[^#]*|\s+)#\s*(.*)")
@@ -40,10 +40,42 @@ def _one(key: str) -> dict[str, Any]:
     return {"type": ["string", "number"]} if key in config.LISTS else {"type": "string", "minLength": 1}
 
 
+def _some(one: dict[str, Any]) -> dict[str, Any]:
+    return {"anyOf": [one, {"type": "array", "items": one, "minItems": 1}]}
+
+
+def _mapping(properties: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "object", "additionalProperties": False, "properties": properties}
+
+
+def _rule() -> dict[str, Any]:
+    glob = _some({"type": ["string", "number"]})
+    match = dict.fromkeys((*rules.OF_PROCESS, "path"), glob) | {
+        "environment": _mapping(dict.fromkeys(rules.VARIABLES, glob)),
+        "port": _some({"type": "integer", "minimum": rules.PORT[0], "maximum": rules.PORT[1]}),
+        "role": {"enum": list(rules.ROLES)},
+    }
+    done = {
+        "set": {
+            "type": "object",
+            "propertyNames": {"pattern": f"^{rules.SETTABLE.pattern}$"},
+            "additionalProperties": {"type": ["string", "number"]},
+            "maxProperties": rules.ATTRIBUTES_MAX,
+        },
+        "drop": {"type": "boolean"},
+        "sample": {"type": "number", "minimum": rules.SHARE[0], "maximum": rules.SHARE[1]},
+        "traces": {"type": "boolean"},
+    }
+    whole = _mapping({"name": {"type": ["string", "number"]}, "match": _mapping(match)} | done)
+    return whole | {"anyOf": [{"required": [key]} for key in done]}
+
+
 def _property(key: str, default: Any, description: str) -> dict[str, Any]:
     one = _one(key)
-    if key in config.LISTS:
-        kind: dict[str, Any] = {"anyOf": [{"type": "array", "items": one, "maxItems": config.LIST_MAX}, one]}
+    if key == "rules":
+        kind: dict[str, Any] = {"type": "array", "items": _rule(), "maxItems": rules.RULES_MAX}
+    elif key in config.LISTS:
+        kind = {"anyOf": [{"type": "array", "items": one, "maxItems": config.LIST_MAX}, one]}
     else:
         kind = one
     return {

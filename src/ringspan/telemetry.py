@@ -6,7 +6,9 @@ import logging
 import os
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
 
 from ringspan import ledger
 from ringspan.deliver import Delivery
@@ -23,7 +25,6 @@ from ringspan.sampling import Sampler, rule_from_environment
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import numpy as np
     from opentelemetry.sdk.metrics.export import MetricExporter
 
     from ringspan.clock import Clock
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from ringspan.model import Identity, Span
     from ringspan.spans import SpanMaker
 
+Array = np.ndarray[Any, np.dtype[Any]]
 TIDY_S = 1.0
 INTERVAL_MS = 60_000  # OTEL_METRIC_EXPORT_INTERVAL's default
 
@@ -56,6 +58,13 @@ class State:
     ledger: Ledger
     cost: Cost
     in_flight: np.ndarray[Any, np.dtype[Any]]
+
+
+class Taken(NamedTuple):
+    """A batch of records, and what is known of each by column."""
+
+    batch: Array
+    shares: Array | None = None  # of its traces that rules leave
 
 
 @dataclass(frozen=True)
@@ -127,9 +136,10 @@ class Telemetry:
         """How many records the metrics have counted."""
         return self._metrics.counted
 
-    def set_budget(self, spans_per_second: float) -> None:
-        """Have another budget of spans from now on."""
+    def set(self, spans_per_second: float, *, by_port: bool) -> None:
+        """Have another budget of spans from now on, and services named by other rules."""
         self._way.sampler.set_rate(spans_per_second)
+        self._metrics.regroup(by_port=by_port)
 
     @property
     def let_go(self) -> dict[str, int]:
@@ -137,12 +147,13 @@ class Telemetry:
         resources = self._delivery.forgotten if self._delivery else 0
         return {"resources": resources, "series": self._metrics.overflowed}
 
-    def take(self, batch: np.ndarray[Any, np.dtype[Any]], made: list[Span] | None, now: float) -> None:
+    def take(self, taken: Taken, made: list[Span] | None, now: float) -> None:
         """Count a batch, and queue the spans that the sampler keeps; `made` are all its spans, if they exist."""
+        batch = taken.batch
         slots = self._metrics.add(batch, now, time.time_ns())
         if not self._delivery:
             return
-        kept = self._way.sampler.keep(batch, self._metrics.slowness(batch, slots), now)
+        kept = self._way.sampler.keep(batch, self._metrics.slowness(batch, slots), now, taken.shares)
         if made is None:
             chosen = [self._spans.span(row) for row in rows(batch[kept])]
         else:

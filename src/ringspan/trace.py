@@ -23,9 +23,11 @@ from ringspan.model import rows
 from ringspan.probe.session import Probe
 from ringspan.probe.settings import BIRTH_RING_BYTES
 from ringspan.ring import MOST, Ring
+from ringspan.rules import name_by_port, parse
 from ringspan.spans import SpanMaker
 from ringspan.sweep import Sweeper
-from ringspan.telemetry import State
+from ringspan.telemetry import State, Taken
+from ringspan.verdicts import Verdicts
 from ringspan.view import json_rows, lines
 from ringspan.view.output import Output
 from ringspan.view.table import Snapshot, TableView
@@ -95,7 +97,9 @@ class Tracer:
         self._ring = Ring(probe.maps["records"], settings.ring_bytes, contract.RECORD)
         self._births = Ring(probe.maps["births"], BIRTH_RING_BYTES, contract.BIRTH)
         self._clock = Clock()
-        self._identify = Identifier()
+        rules = parse(settings.rules, "rules")
+        self._identify = Identifier(rules=rules)
+        self._verdicts = Verdicts(rules, lambda row: self._identify.who(row).deciding)
         self._spans = SpanMaker(self._clock, self._identify, settings.opt_in)
         self._counts = Counts()
         self._taken = 0
@@ -104,6 +108,8 @@ class Tracer:
         self._filtered = {"exchanges": 0, "connects": 0}
         self._unknown = {"exchanges": 0, "connects": 0}
         self._telemetry = telemetry.Telemetry(way, self._clock, self._identify, self._spans) if way else None
+        if self._telemetry:
+            self._telemetry.set(settings.spans_per_second, by_port=name_by_port(rules))
         self._table: TableView | None = None
         self._rates = Rates(time.monotonic())
 
@@ -125,6 +131,7 @@ class Tracer:
                     self._clock.refresh()
                     self._take(self._sweeper.sweep(), now)
                     self._evictor.evict()
+                    self._verdicts.forget()
                     next_sweep = now + 1
                 if self._telemetry:
                     self._telemetry.tick(now, self._state)
@@ -140,8 +147,11 @@ class Tracer:
     def _reload(self) -> None:
         """Read settings again; what comes meanwhile waits in the ring."""
         self._settings = reload.again(self._settings, self._read_again)
+        rules = parse(self._settings.rules, "rules")
+        self._identify.set_rules(rules)
+        self._verdicts.set_rules(rules)
         if self._telemetry:
-            self._telemetry.set_budget(self._settings.spans_per_second)
+            self._telemetry.set(self._settings.spans_per_second, by_port=name_by_port(rules))
 
     def _finish(self) -> None:
         self._probe.detach()
@@ -173,6 +183,7 @@ class Tracer:
     def _take(self, batch: np.ndarray[Any, np.dtype[Any]], now: float) -> None:
         if self._executables and len(batch):
             batch = self._judged(batch)
+        batch, shares = self._verdicts.keep(batch)
         if not len(batch):
             return
         self._taken += len(batch)
@@ -183,7 +194,7 @@ class Tracer:
             spans = [self._spans.span(row) for row in rows(batch)]
             self._output.put(json_rows.text(spans), len(spans))
         if self._telemetry:
-            self._telemetry.take(batch, spans, now)
+            self._telemetry.take(Taken(batch, shares), spans, now)
 
     def _judged(self, batch: np.ndarray[Any, np.dtype[Any]]) -> np.ndarray[Any, np.dtype[Any]]:
         """Take out records of executables that the kernel had not been told about when they passed."""
@@ -225,10 +236,8 @@ class Tracer:
     def _ledger(self) -> ledger.Ledger:
         kernel = self._probe.counters()
         in_flight = self._probe.count_in_flight()
-        exchanges = ledger.exchange_account(
-            kernel, in_flight, self._sweeper.swept, self._filtered["exchanges"], self._unknown["exchanges"]
-        )
-        connects = ledger.connect_account(kernel, self._filtered["connects"], self._unknown["connects"])
+        exchanges = ledger.exchange_account(kernel, in_flight, self._sweeper.swept, self._here("exchanges"))
+        connects = ledger.connect_account(kernel, self._here("connects"))
         recorded = exchanges.parts["recorded"] + connects.parts["recorded"]
         accounts = [exchanges, connects]
         if self._settings.show == "json":
@@ -238,6 +247,9 @@ class Tracer:
         else:
             accounts.append(ledger.metric_account(recorded, self._taken))
         return ledger.Ledger(accounts, kernel | {"missed_runs": self._probe.missed_runs()}, self._let_go())
+
+    def _here(self, what: str) -> ledger.Here:
+        return ledger.Here(self._filtered[what], self._unknown[what], dict(self._verdicts.dropped[what]))
 
     def _let_go(self) -> dict[str, int]:
         return {
@@ -249,7 +261,9 @@ class Tracer:
         }
 
     def _state(self) -> State:
-        return State(self._ledger(), Cost.now(self._probe.run_time()[0]), self._probe.in_flight())
+        return State(
+            self._ledger(), Cost.now(self._probe.run_time()[0]), self._verdicts.undropped(self._probe.in_flight())
+        )
 
 
 def confine(settings: Settings) -> None:

@@ -109,6 +109,11 @@ class ExchangeMetrics:
         self._histograms = {name: Histograms(kind, capacity) for name, kind in measures.items()}
         self.counted = 0
 
+    def regroup(self, *, by_port: bool) -> None:
+        """Name services anew, and by port too if rules do."""
+        self._grouping.by_port = by_port
+        self._known.clear()
+
     def add(self, batch: Array, now: float, unix_ns: int) -> Array:
         """Count a batch of records (monotonic seconds, Unix nanoseconds); returns each one's slot."""
         fixed = columns.fixed(batch)
