@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from ringspan import redact, rules, trusted, values
+from ringspan import redact, routes, rules, trusted, values
 from ringspan.errors import UsageError
 from ringspan.values import shown
 
@@ -53,7 +53,10 @@ class Settings:
     body_sizes: bool = False
     active_requests: bool = False
     opt_in: list[str] = field(default_factory=list)
-    rules: list[Any] = field(default_factory=list)  # as given; ringspan.rules checks and compiles them
+    rules: list[Any] = field(default_factory=list)  # as given: ringspan.rules compiles them
+    routes: list[Any] = field(default_factory=list)  # as given: ringspan.routes compiles them
+    learn_routes: bool = False
+    routes_max: int = 200
 
 
 BOUNDS: dict[str, tuple[float, float, type[int | float]]] = {
@@ -70,16 +73,18 @@ BOUNDS: dict[str, tuple[float, float, type[int | float]]] = {
     "retry_s": (0, 86400, float),
     "series": (1, 1 << 20, int),
     "series_idle_s": (1, 1e9, float),
+    "routes_max": (1, 1 << 14, int),
 }
+NESTED = {"rules": rules.parse, "routes": routes.parse}
 LISTS = ("pid", "port", "exe", "opt_in")
-SWITCHES = ("sandbox", "body_sizes", "active_requests")
+SWITCHES = ("sandbox", "body_sizes", "active_requests", "learn_routes")
 
 
 def _checked(key: str, value: Any, where: str) -> Any:
     at = f"{where}: {key}"
-    if key == "rules":
-        found = values.sequence(value, rules.RULES_MAX, at)
-        rules.parse(found, at)
+    if key in NESTED:
+        found = values.sequence(value, LIST_MAX, at)
+        NESTED[key](found, at)
         return found
     if key in LISTS:
         return [_one(key, one, at) for one in values.sequence(value, LIST_MAX, at)]

@@ -34,6 +34,8 @@ LET_GO = {
     "resources": "resources",
     "first_ends": "exchanges awaited from their other end",
     "verdicts": "times all verdicts on executables",
+    "routes": "records without room for their route",
+    "learners": "services' learned routes",
     "series": "records without a series of their own",
 }
 

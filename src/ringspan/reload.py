@@ -18,27 +18,31 @@ RELOADED = (
     "interval",
     "spans_per_second",
     "rules",
+    "routes",
+    "learn_routes",
+    "routes_max",
 )  # the rest shapes the probe, the tables or the way out: a new start
 
 
 def again(now: Settings, read: Callable[[], Settings] | None) -> Settings:
     """Return the settings to go on with, and say what changed; a mistake changes nothing."""
     if not read:
-        _say("nothing to read again: no --config file was given")
+        say("nothing to read again: no --config file was given")
         return now
     try:
         new = read()
     except UsageError as error:
-        _say(f"settings are kept as they were: {error}")
+        say(f"settings are kept as they were: {error}")
         return now
     changed = [one.name for one in fields(now) if getattr(now, one.name) != getattr(new, one.name)]
     taken = [name for name in changed if name in RELOADED]
     left = [name for name in changed if name not in RELOADED]
-    _say(f"settings read again: changed {', '.join(taken) or 'nothing'}")
+    say(f"settings read again: changed {', '.join(taken) or 'nothing'}")
     if left:
-        _say(f"only a new start changes {', '.join(left)}")
+        say(f"only a new start changes {', '.join(left)}")
     return replace(now, **{name: getattr(new, name) for name in taken})
 
 
-def _say(words: str) -> None:
+def say(words: str) -> None:
+    """Say on stderr what became of it."""
     print(f"ringspan: {printable(words)}", file=sys.stderr, flush=True)

@@ -92,6 +92,8 @@ def name_by_port(rules: tuple[Rule, ...]) -> bool:
 
 def parse(given: list[Any], where: str) -> tuple[Rule, ...]:
     """Compile rules; raises UsageError that says which is wrong."""
+    if len(given) > RULES_MAX:
+        raise UsageError(f"{where}: {len(given)} of them, {RULES_MAX} is the most")
     rules = tuple(_rule(one, number, f"{where} {number}") for number, one in enumerate(given, 1))
     names = [rule.name for rule in rules]
     twice = next((name for name in names if names.count(name) > 1), None)

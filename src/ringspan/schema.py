@@ -70,10 +70,19 @@ def _rule() -> dict[str, Any]:
     return whole | {"anyOf": [{"required": [key]} for key in done]}
 
 
+def _route() -> dict[str, Any]:
+    template = {"type": "string", "pattern": "^/"}
+    text = {"type": ["string", "number"]}
+    whole = _mapping({"service": text, "template": _some(template), "openapi": text})
+    return {"anyOf": [template, whole | {"anyOf": [{"required": ["template"]}, {"required": ["openapi"]}]}]}
+
+
 def _property(key: str, default: Any, description: str) -> dict[str, Any]:
     one = _one(key)
     if key == "rules":
         kind: dict[str, Any] = {"type": "array", "items": _rule(), "maxItems": rules.RULES_MAX}
+    elif key == "routes":
+        kind = {"type": "array", "items": _route(), "maxItems": config.LIST_MAX}
     elif key in config.LISTS:
         kind = {"anyOf": [{"type": "array", "items": one, "maxItems": config.LIST_MAX}, one]}
     else:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from ringspan.config import Settings
     from ringspan.ledger import Account, Ledger
     from ringspan.metrics.own import Cost
-    from ringspan.model import Identity, Span
+    from ringspan.model import Identity, Routes, Span
     from ringspan.spans import SpanMaker
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -57,7 +57,8 @@ class State:
 
     ledger: Ledger
     cost: Cost
-    in_flight: np.ndarray[Any, np.dtype[Any]]
+    in_flight: Array
+    routes: tuple[int, int] = (0, 0)  # how many, and how many records found no room for theirs
 
 
 class Taken(NamedTuple):
@@ -65,6 +66,15 @@ class Taken(NamedTuple):
 
     batch: Array
     shares: Array | None = None  # of its traces that rules leave
+    routes: Routes | None = None
+
+    def spans(self, maker: SpanMaker, kept: Array | slice = slice(None)) -> list[Span]:
+        """Make spans of those that are kept."""
+        some = rows(self.batch[kept])
+        if not self.routes:
+            return [maker.span(row) for row in some]
+        numbers = self.routes.numbers[kept].tolist()
+        return [maker.span(row, self.routes.of(number)) for row, number in zip(some, numbers, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -150,12 +160,12 @@ class Telemetry:
     def take(self, taken: Taken, made: list[Span] | None, now: float) -> None:
         """Count a batch, and queue the spans that the sampler keeps; `made` are all its spans, if they exist."""
         batch = taken.batch
-        slots = self._metrics.add(batch, now, time.time_ns())
+        slots = self._metrics.add(batch, now, time.time_ns(), taken.routes)
         if not self._delivery:
             return
         kept = self._way.sampler.keep(batch, self._metrics.slowness(batch, slots), now, taken.shares)
         if made is None:
-            chosen = [self._spans.span(row) for row in rows(batch[kept])]
+            chosen = taken.spans(self._spans, kept)
         else:
             chosen = [span for span, keep in zip(made, kept.tolist(), strict=True) if keep]
         if chosen:
@@ -205,6 +215,7 @@ class Telemetry:
             *own.ledger_readings(state.ledger),
             *own.cost_readings(state.cost),
             *own.series_readings(len(snapshot.keys), snapshot.overflowed),
+            *own.route_readings(*state.routes),
         ]
         active = self._active.count(state.in_flight) if self._active else {}
         return report.Report.of(snapshot, readings, active, self._began_unix_ns)

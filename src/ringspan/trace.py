@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ringspan import contract, ledger, privileges, reload, sandbox, telemetry
+from ringspan import contract, ledger, privileges, reload, routes, rules, sandbox, telemetry
 from ringspan.clock import Clock
 from ringspan.counts import Counts
 from ringspan.errors import CannotTrace, UsageError
 from ringspan.evict import Evictor
 from ringspan.identify import Identifier
 from ringspan.metrics.own import Cost
-from ringspan.model import rows
 from ringspan.probe.session import Probe
 from ringspan.probe.settings import BIRTH_RING_BYTES
 from ringspan.ring import MOST, Ring
-from ringspan.rules import name_by_port, parse
+from ringspan.router import Router
+from ringspan.routes import Routing
 from ringspan.spans import SpanMaker
 from ringspan.sweep import Sweeper
 from ringspan.telemetry import State, Taken
@@ -97,9 +97,9 @@ class Tracer:
         self._ring = Ring(probe.maps["records"], settings.ring_bytes, contract.RECORD)
         self._births = Ring(probe.maps["births"], BIRTH_RING_BYTES, contract.BIRTH)
         self._clock = Clock()
-        rules = parse(settings.rules, "rules")
-        self._identify = Identifier(rules=rules)
-        self._verdicts = Verdicts(rules, lambda row: self._identify.who(row).deciding)
+        self._identify = Identifier()
+        self._verdicts = Verdicts((), lambda row: self._identify.who(row).deciding)
+        self._router = Router(Routing(), self._identify)
         self._spans = SpanMaker(self._clock, self._identify, settings.opt_in)
         self._counts = Counts()
         self._taken = 0
@@ -108,10 +108,9 @@ class Tracer:
         self._filtered = {"exchanges": 0, "connects": 0}
         self._unknown = {"exchanges": 0, "connects": 0}
         self._telemetry = telemetry.Telemetry(way, self._clock, self._identify, self._spans) if way else None
-        if self._telemetry:
-            self._telemetry.set(settings.spans_per_second, by_port=name_by_port(rules))
         self._table: TableView | None = None
         self._rates = Rates(time.monotonic())
+        self._set(settings)
 
     def run(self) -> None:
         """Drain until the duration is over or a signal comes."""
@@ -146,12 +145,21 @@ class Tracer:
 
     def _reload(self) -> None:
         """Read settings again; what comes meanwhile waits in the ring."""
-        self._settings = reload.again(self._settings, self._read_again)
-        rules = parse(self._settings.rules, "rules")
-        self._identify.set_rules(rules)
-        self._verdicts.set_rules(rules)
+        try:
+            self._set(reload.again(self._settings, self._read_again))
+        except UsageError as error:  # a file that settings name has just changed again
+            reload.say(f"settings are kept as they were: {error}")
+
+    def _set(self, settings: Settings) -> None:
+        """Have other settings from now on, of those that can change."""
+        found = rules.parse(settings.rules, "rules")
+        routing = Routing(routes.parse(settings.routes, "routes"), settings.learn_routes, settings.routes_max)
+        self._settings = settings
+        self._identify.set_rules(found)
+        self._verdicts.set_rules(found)
+        self._router.set_routing(routing)
         if self._telemetry:
-            self._telemetry.set(self._settings.spans_per_second, by_port=name_by_port(rules))
+            self._telemetry.set(settings.spans_per_second, by_port=rules.name_by_port(found))
 
     def _finish(self) -> None:
         self._probe.detach()
@@ -189,12 +197,13 @@ class Tracer:
         self._taken += len(batch)
         if self._settings.show in ("table", "lines"):
             self._counts.add(batch)
+        taken = Taken(batch, shares, self._router.of(batch))
         spans = None
         if self._settings.show == "json":
-            spans = [self._spans.span(row) for row in rows(batch)]
+            spans = taken.spans(self._spans)
             self._output.put(json_rows.text(spans), len(spans))
         if self._telemetry:
-            self._telemetry.take(Taken(batch, shares), spans, now)
+            self._telemetry.take(taken, spans, now)
 
     def _judged(self, batch: np.ndarray[Any, np.dtype[Any]]) -> np.ndarray[Any, np.dtype[Any]]:
         """Take out records of executables that the kernel had not been told about when they passed."""
@@ -255,15 +264,17 @@ class Tracer:
         return {
             "descriptions": self._spans.forgotten,
             "first_ends": self._counts.forgotten,
+            "routes": self._router.overflowed,
+            "learners": self._router.forgotten,
             "verdicts": self._executables.emptied if self._executables else 0,
             **self._identify.let_go,
             **(self._telemetry.let_go if self._telemetry else {}),
         }
 
     def _state(self) -> State:
-        return State(
-            self._ledger(), Cost.now(self._probe.run_time()[0]), self._verdicts.undropped(self._probe.in_flight())
-        )
+        in_flight = self._verdicts.undropped(self._probe.in_flight())
+        routes = len(self._router), self._router.overflowed
+        return State(self._ledger(), Cost.now(self._probe.run_time()[0]), in_flight, routes)
 
 
 def confine(settings: Settings) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from ringspan.errors import UsageError
 from ringspan.printable import printable
 
-SHOWN_MAX = 80
+SHOWN_MAX, HINT_MAX = 80, 12
 
 
 def shown(value: Any, form: Callable[[Any], str] = repr) -> str:
@@ -65,9 +65,13 @@ def mapping(value: Any, known: Iterable[str], where: str) -> dict[str, Any]:
             near = difflib.get_close_matches(shown(key, str), names, 1)
             raise UsageError(
                 f"{where}: unknown key {shown(key)}",
-                f"did you mean {near[0]!r}?" if near else f"known are {', '.join(names)}",
+                f"did you mean {near[0]!r}?" if near else _hint(names),
             )
     return value
+
+
+def _hint(names: list[str]) -> str:
+    return f"known are {', '.join(names)}" if len(names) <= HINT_MAX else "see config/default.yaml"
 
 
 def sequence(value: Any, most: int, where: str) -> list[Any]:

@@ -145,6 +145,16 @@ def test_the_schema_that_is_shipped_is_the_codes() -> None:
         ("{rules: [{set: {Name: a}}]}", False),
         ("{rules: [{set: {a: [b]}}]}", False),
         ("{rules: [x]}", False),
+        (
+            "{routes: ['/users/{id}', {service: shop*, template: [/a, '/b/*']}], learn_routes: true, routes_max: 5}",
+            True,
+        ),
+        ("{routes: [users]}", False),
+        ("{routes: [{service: a}]}", False),
+        ("{routes: [{template: a}]}", False),
+        ("{routes: [{path: /a}]}", False),
+        ("{learn_routes: 1}", False),
+        ("{routes_max: 0}", False),
     ],
 )
 def test_schema_and_code_agree_on_what_is_a_mistake(tmp_path: Path, text: str, good: bool) -> None:

@@ -68,11 +68,13 @@ class Grouping:
         self._mixer = Mixer()
         self.by_port = False  # whether a service may be called otherwise on another of its ports
 
-    def groups(self, batch: Array, columns: Array) -> Groups:
-        """Group a batch (its fixed columns are given too)."""
+    def groups(self, batch: Array, columns: Array, routes: Array | None = None) -> Groups:
+        """Group a batch (its fixed columns are given too, and the numbers of its routes)."""
         telling = _telling(batch, columns)
         if self.by_port:
             telling = chain([server_ports(columns)], telling)
+        if routes is not None:
+            telling = chain([routes.astype(np.uint64)], telling)
         hashes = self._mixer.mix(len(batch), telling)
         each, first, of_record = np.unique(hashes, return_index=True, return_inverse=True)
         return Groups(each.tolist(), first.tolist(), of_record)
