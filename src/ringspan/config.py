@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from ringspan import redact, routes, rules, trusted, values
+from ringspan import redact, redaction, routes, rules, trusted, values
 from ringspan.errors import UsageError
 from ringspan.values import shown
 
@@ -57,6 +58,9 @@ class Settings:
     routes: list[Any] = field(default_factory=list)  # as given: ringspan.routes compiles them
     learn_routes: bool = False
     routes_max: int = 200
+    redact_keys: list[str] = field(default_factory=list)
+    redact_except: list[str] = field(default_factory=list)
+    redact_paths: list[str] = field(default_factory=list)
 
 
 BOUNDS: dict[str, tuple[float, float, type[int | float]]] = {
@@ -75,7 +79,13 @@ BOUNDS: dict[str, tuple[float, float, type[int | float]]] = {
     "series_idle_s": (1, 1e9, float),
     "routes_max": (1, 1 << 14, int),
 }
-NESTED = {"rules": rules.parse, "routes": routes.parse}
+NESTED: dict[str, Callable[[list[Any], str], object]] = {
+    "rules": rules.parse,
+    "routes": routes.parse,
+    "redact_keys": redaction.names,
+    "redact_except": redaction.names,
+    "redact_paths": redaction.masks,
+}
 LISTS = ("pid", "port", "exe", "opt_in")
 SWITCHES = ("sandbox", "body_sizes", "active_requests", "learn_routes")
 

@@ -21,6 +21,9 @@ RELOADED = (
     "routes",
     "learn_routes",
     "routes_max",
+    "redact_keys",
+    "redact_except",
+    "redact_paths",
 )  # the rest shapes the probe, the tables or the way out: a new start
 
 

@@ -81,6 +81,9 @@ def _property(key: str, default: Any, description: str) -> dict[str, Any]:
     one = _one(key)
     if key == "rules":
         kind: dict[str, Any] = {"type": "array", "items": _rule(), "maxItems": rules.RULES_MAX}
+    elif key.startswith("redact_"):
+        text = {"type": "string", "pattern": "^/"} if key == "redact_paths" else {"type": ["string", "number"]}
+        kind = {"anyOf": [{"type": "array", "items": text, "maxItems": config.LIST_MAX}, text]}
     elif key == "routes":
         kind = {"type": "array", "items": _route(), "maxItems": config.LIST_MAX}
     elif key in config.LISTS:

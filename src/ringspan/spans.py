@@ -85,6 +85,10 @@ class SpanMaker:
             identity=self._identify(row),
         )
 
+    def forget(self) -> None:
+        """Describe all anew: what is redacted has changed."""
+        self._facts.clear()
+
     def _shared(self, row: Any, route: Route | None) -> Facts:
         """Describe a row, once for all that are alike; the oldest are forgotten."""
         key = (route, *_alike(row))

@@ -72,12 +72,19 @@ class Templates:
         return _match(self._root, [unquote(segment) for segment in segments], 0)
 
 
+def pattern(segment: str) -> str:
+    """Return a segment with parameters as a regular expression; linear, since no place is tried twice."""
+    first, *more = (re.escape(text) for text in PARAMETER.split(segment))
+    if not more:
+        return first
+    return f"{first}{''.join(f'(?>.+?{text})' for text in more[:-1])}.+{more[-1]}"
+
+
 def _step(node: Node, segment: str) -> Node:
     """Return the next node, made if it is not there; like patterns are one."""
     if not PARAMETER.search(segment):
         return node.literals.setdefault(unquote(segment), Node())
-    first, *between, last = (re.escape(text) for text in PARAMETER.split(segment))
-    spelled = f"{first}{''.join(f'(?>.+?{text})' for text in between)}.+{last}"  # linear: no place is tried twice
+    spelled = pattern(segment)
     _, after = node.patterns.setdefault(spelled, (re.compile(spelled, re.DOTALL), Node()))
     if len(node.patterns) > 1:  # the most literal first
         node.patterns = dict(sorted(node.patterns.items(), key=lambda item: -_literal(item[0])))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ringspan import contract, ledger, privileges, reload, routes, rules, sandbox, telemetry
+from ringspan import contract, ledger, privileges, redact, redaction, reload, routes, rules, sandbox, telemetry
 from ringspan.clock import Clock
 from ringspan.counts import Counts
 from ringspan.errors import CannotTrace, UsageError
@@ -154,7 +154,11 @@ class Tracer:
         """Have other settings from now on, of those that can change."""
         found = rules.parse(settings.rules, "rules")
         routing = Routing(routes.parse(settings.routes, "routes"), settings.learn_routes, settings.routes_max)
+        policy = redaction.policy(settings.redact_keys, settings.redact_except, settings.redact_paths)
         self._settings = settings
+        redact.configure(policy)
+        self._spans.forget()
+        self._counts.forget()
         self._identify.set_rules(found)
         self._verdicts.set_rules(found)
         self._router.set_routing(routing)
