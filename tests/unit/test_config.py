@@ -155,6 +155,9 @@ def test_the_schema_that_is_shipped_is_the_codes() -> None:
         ("{routes: [{path: /a}]}", False),
         ("{learn_routes: 1}", False),
         ("{routes_max: 0}", False),
+        ("{redact_keys: [shoe*, 7], redact_except: page_token, redact_paths: ['/door/{code}', '/share/*']}", True),
+        ("{redact_keys: [[a]]}", False),
+        ("{redact_paths: [door]}", False),
     ],
 )
 def test_schema_and_code_agree_on_what_is_a_mistake(tmp_path: Path, text: str, good: bool) -> None:
