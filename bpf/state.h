@@ -116,7 +116,7 @@ struct connection {
 	char remote_address[16];
 	char unix_path[UNIX_PATH_MAX];
 	u32 moved_to[2]; /* where TCP's sequence stands, by what was seen to move */
-	u32 _pad_moved;
+	u32 ended_at[2]; /* where it stood when TCP ended */
 	struct direction directions[2];
 };
 
