@@ -361,7 +361,7 @@ static __always_inline void connection_forget(struct connection *c, u64 key, u64
 }
 
 /* TCP state changes, in process or interrupt context (no user memory here). */
-static __always_inline void connection_state(struct sock *sk, int state, u64 now)
+static __always_inline void connection_state(struct sock *sk, int old, int state, u64 now)
 {
 	u64 key = (u64)sk;
 	struct connection *c = connections.lookup(&key);
@@ -372,6 +372,7 @@ static __always_inline void connection_state(struct sock *sk, int state, u64 now
 
 	if (!c)
 		return;
+	READ(shut, sk->sk_shutdown);
 	if (state == TCP_CLOSE_WAIT_) {
 		c->peer_gone = 1;
 	} else if (state == TCP_CLOSE_) {
@@ -379,8 +380,9 @@ static __always_inline void connection_state(struct sock *sk, int state, u64 now
 		error = socket_error(sk);
 		if (error)
 			c->error = error;
+		else if (shut & 1 && old == TCP_FIN_WAIT2_) /* the peer's FIN after ours */
+			c->peer_gone = 1;
 	} else if (state == TCP_FIN_WAIT1_ || state == TCP_LAST_ACK_) {
-		READ(shut, sk->sk_shutdown);
 		wholly = state == TCP_FIN_WAIT1_ && shut == SHUTDOWN_MASK_;
 		read_place(sk, stands_at);
 		if (wholly || c->role == ROLE_SERVER)

@@ -179,11 +179,12 @@ struct call {
 	u16 family;
 	u8 purpose;
 	u8 unplaced; /* where its bytes stand in TCP's sequence is not known */
-	u32 _pad;
+	u8 copy;     /* which copy of the program noted it */
+	u8 _pad[3];
 };
 
 /* Calls that a processor is in the middle of. */
-#if defined(CAPTURE_FENTRY) && defined(HAS_ATOMICS)
+#if (defined(CAPTURE_FENTRY) || defined(COPIES)) && defined(HAS_ATOMICS)
 #define WORKS 3
 #else
 #define WORKS 1
