@@ -68,7 +68,7 @@ static __always_inline bool entered_before(void)
 	u64 thread = bpf_get_current_pid_tgid();
 	struct call *entered = calls.lookup(&thread);
 
-	return entered && seen_by_copy(&entered->copy);
+	return entered && seen_by_copy(&entered->seen);
 #else
 	return false;
 #endif
@@ -80,9 +80,9 @@ static __always_inline void note_followed(void)
 {
 #ifdef COPIES
 	u64 thread = bpf_get_current_pid_tgid();
-	u64 copy = this_copy();
+	u64 seen = this_copy();
 
-	if (readers.update(&thread, &copy))
+	if (readers.update(&thread, &seen))
 		count(COUNTER_READERS_TABLE_FULL);
 #endif
 }

@@ -56,7 +56,7 @@ static __always_inline u64 begin_connect(const struct stream *s, u64 address, u6
 	bpf_get_current_comm(a.comm, sizeof(a.comm));
 	key = (u64)s->sk;
 	call.sk = key;
-	call.copy = this_copy();
+	call.seen = this_copy();
 	if (attempts.update(&key, &a) || calls.update(&thread, &call))
 		count(COUNTER_CONNECTS_TABLE_FULL);
 	return 0;

@@ -3,27 +3,30 @@
  * and whichever runs first does the work; those after it find it done. */
 #pragma once
 
-/* Which copy this is: user space puts the number in the place of this one (ringspan.probe.load). */
+/* The bit of this copy: user space puts it in the place of this number (ringspan.probe.load). */
 static __always_inline u8 this_copy(void)
 {
-	u64 number = 0;
+	u64 bit = 0;
 
 #ifdef COPIES
-	asm volatile("%0 = 0x2e0b5eed" : "=r"(number));
+	asm volatile("%0 = 0x2e0b5eed" : "=r"(bit));
 #endif
-	return number;
+	return bit;
 }
 
-/* Has an earlier copy seen this event, whose number is kept in `by`? Copies run in order: what was
- * kept by this one or a later is of an earlier event. */
-static __always_inline bool seen_by_copy(u8 *by)
+/* Has another copy seen this event? `seen` has the bits of those that have: if this one's is among
+ * them, it is of an earlier event. */
+static __always_inline bool seen_by_copy(u8 *seen)
 {
 #ifdef COPIES
-	u8 copy = this_copy();
-	bool earlier = *by < copy;
+	u8 bit = this_copy();
 
-	*by = copy;
-	return earlier;
+	if (*seen & bit) {
+		*seen = bit;
+		return false;
+	}
+	*seen |= bit;
+	return true;
 #else
 	return false;
 #endif

@@ -91,7 +91,7 @@ static __always_inline bool begins_call(void)
 
 	if (!left)
 		return true;
-	if (seen_by_copy(&left->copy))
+	if (seen_by_copy(&left->seen))
 		return false;
 	count(COUNTER_MISSED_RETURNS);
 	c = connections.lookup(&left->sk);
@@ -110,7 +110,7 @@ static __always_inline void remember(struct call *call, struct connection *c)
 {
 	u64 thread = bpf_get_current_pid_tgid();
 
-	call->copy = this_copy();
+	call->seen = this_copy();
 	if (!calls.update(&thread, call))
 		return;
 	count(COUNTER_CALLS_TABLE_FULL);

@@ -179,7 +179,7 @@ struct call {
 	u16 family;
 	u8 purpose;
 	u8 unplaced; /* where its bytes stand in TCP's sequence is not known */
-	u8 copy;     /* which copy of the program noted it */
+	u8 seen;     /* which copies of a program have seen it begin: bpf/copies.h */
 	u8 _pad[3];
 };
 

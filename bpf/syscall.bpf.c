@@ -30,7 +30,7 @@ int on_sys_enter(struct bpf_raw_tracepoint_args *ctx)
 {
 	int kind = kind_of_call(ctx->args[1]);
 
-	if (!this_copy())
+	if (this_copy() <= 1)
 		count_foreign_call(ctx->args[1]);
 	if (kind == CALL_OTHER)
 		return 0;

@@ -37,7 +37,7 @@ class Programs:
             known = _key(name, place, copy)
             if known not in self._loading:
                 code = load.with_map(self._compiled.code(name), self._map_fd, self._array(kind))
-                self._loading[known] = self._pool.submit(load.load, name, load.with_number(code, copy), kind)
+                self._loading[known] = self._pool.submit(load.load, name, load.as_copy(code, copy), kind)
 
     def fd(self, name: str, place: str = "", copy: int = 0) -> int:
         """Return a loaded program's descriptor; raises CannotTrace with the verifier's words."""

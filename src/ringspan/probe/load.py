@@ -104,9 +104,9 @@ def with_map(code: bytes, old_fd: int, new_fd: int) -> bytes:
     return bytes(out)
 
 
-def with_number(code: bytes, number: int) -> bytes:
+def as_copy(code: bytes, number: int) -> bytes:
     """Return instructions that know which copy of a program they are (this_copy in bpf/copies.h)."""
-    return code.replace(COPY_MARK, number.to_bytes(4, "little"))
+    return code.replace(COPY_MARK, (1 << number).to_bytes(4, "little"))
 
 
 def load(name: str, code: bytes, kind: Kind) -> int:
