@@ -186,6 +186,13 @@ static __always_inline void note_departure(struct connection *c, struct sock *sk
 		c->error = socket_error(sk);
 }
 
+/* Where TCP's sequence stands, by direction. */
+static __always_inline void read_place(struct sock *sk, u32 *stands_at)
+{
+	stands_at[EGRESS] = sequence_written(sk);
+	stands_at[INGRESS] = sequence_read(sk);
+}
+
 static __always_inline struct connection *connection_open(const struct stream *s, u8 role, u8 born)
 {
 	u64 key = (u64)s->sk;
@@ -229,8 +236,8 @@ static __always_inline struct connection *connection_open(const struct stream *s
 	} else {
 		read_addresses(s->sk, c->head.family, c->local_address, c->remote_address);
 		c->fresh = !born;
-		c->moved_to[EGRESS] = sequence_written(s->sk);
-		c->moved_to[INGRESS] = sequence_read(s->sk);
+		read_place(s->sk, c->moved_to);
+		read_place(s->sk, c->ended_at);
 	}
 	c->directions[INGRESS].state =
 		role == ROLE_CLIENT ? STATE_RESPONSE_START : STATE_REQUEST_START;
@@ -268,16 +275,31 @@ static __always_inline struct connection *connection_of(const struct stream *s)
 	return c ? c : connection_open(s, ROLE_UNKNOWN, 0);
 }
 
-/* At TCP's end what would have answered the oldest exchange may have moved unseen. Later a reset by
- * this side makes the sequence jump (tcp_disconnect). */
-static __always_inline void note_unseen_answer(struct connection *c, struct sock *sk)
+/* What would have answered the oldest exchange may have moved unseen. */
+static __always_inline void note_unseen_answer(struct connection *c, struct sock *sk,
+					       const u32 *stands_at)
 {
 	u32 answers = c->role == ROLE_SERVER ? EGRESS : INGRESS;
-	u32 stands_at = answers == EGRESS ? sequence_written(sk) : sequence_read(sk);
 
 	if (!c->off && !c->broken && outstanding(c) &&
-	    moved_unseen(sk, c->moved_to[answers & 1], stands_at))
+	    moved_unseen(sk, c->moved_to[answers], stands_at[answers]))
 		c->broken = COUNTER_DESYNC_UNSEEN;
+}
+
+/* TCP's end may come in the midst of a call, whose bytes are told of only at its end: where it came
+ * is judged when the socket goes. Between them calls may read on, until tcp_disconnect makes the
+ * sequence jump. */
+static __always_inline void note_unseen_at_end(struct connection *c, u64 key)
+{
+	struct sock *sk = (void *)key;
+	u16 remote_port = 0;
+
+	if (c->head.family == AF_UNIX_)
+		return;
+	READ(remote_port, sk->__sk_common.skc_dport);
+	if (remote_port)
+		read_place(sk, c->ended_at);
+	note_unseen_answer(c, sk, c->ended_at);
 }
 
 /* A call that was not followed to its end is found out only now. */
@@ -332,31 +354,39 @@ static __always_inline void connection_forget(struct connection *c, u64 key, u64
 		return;
 	}
 	c->reset = c->head.family != AF_UNIX_ && !c->closed_ns;
+	note_unseen_at_end(c, key);
 	if (!c->off && outstanding(c))
 		settle(c, settlement_of(c, SETTLE_CLOSED), end_time(c, now));
 	let_go(c, key);
 }
 
 /* TCP state changes, in process or interrupt context (no user memory here). */
-static __always_inline void connection_state(struct sock *sk, int state, u64 now)
+static __always_inline void connection_state(struct sock *sk, int old, int state, u64 now)
 {
 	u64 key = (u64)sk;
 	struct connection *c = connections.lookup(&key);
+	u32 stands_at[2];
+	bool wholly;
 	u16 error;
 	u8 shut = 0;
 
 	if (!c)
 		return;
+	READ(shut, sk->sk_shutdown);
 	if (state == TCP_CLOSE_WAIT_) {
 		c->peer_gone = 1;
 	} else if (state == TCP_CLOSE_) {
-		note_unseen_answer(c, sk);
+		read_place(sk, c->ended_at);
 		error = socket_error(sk);
 		if (error)
 			c->error = error;
+		else if (shut & 1 && old == TCP_FIN_WAIT2_) /* the peer's FIN after ours */
+			c->peer_gone = 1;
 	} else if (state == TCP_FIN_WAIT1_ || state == TCP_LAST_ACK_) {
-		note_unseen_answer(c, sk);
-		READ(shut, sk->sk_shutdown);
-		close_egress(c, key, state == TCP_FIN_WAIT1_ && shut == SHUTDOWN_MASK_, now);
+		wholly = state == TCP_FIN_WAIT1_ && shut == SHUTDOWN_MASK_;
+		read_place(sk, stands_at);
+		if (wholly || c->role == ROLE_SERVER)
+			note_unseen_answer(c, sk, stands_at);
+		close_egress(c, key, wholly, now);
 	}
 }

@@ -82,15 +82,17 @@ static __always_inline struct connection *connection_to_follow(struct sock *sk)
 }
 
 /* A thread that begins a call is in no other: a return was not seen, nor (but for TCP's receives,
- * whose sequence tells) what that call moved. */
-static __always_inline void check_returns(void)
+ * whose sequence tells) what that call moved. False if the call has been noted. */
+static __always_inline bool begins_call(void)
 {
 	u64 thread = bpf_get_current_pid_tgid();
 	struct call *left = calls.lookup(&thread);
 	struct connection *c;
 
 	if (!left)
-		return;
+		return true;
+	if (seen_by_copy(&left->seen))
+		return false;
 	count(COUNTER_MISSED_RETURNS);
 	c = connections.lookup(&left->sk);
 	if (left->purpose == PURPOSE_RECEIVE && left->family != AF_UNIX_)
@@ -101,13 +103,15 @@ static __always_inline void check_returns(void)
 			c->writer = 0;
 	}
 	calls.delete(&thread);
+	return true;
 }
 
-static __always_inline void remember(const struct call *call, struct connection *c)
+static __always_inline void remember(struct call *call, struct connection *c)
 {
 	u64 thread = bpf_get_current_pid_tgid();
 
-	if (!calls.update(&thread, (struct call *)call))
+	call->seen = this_copy();
+	if (!calls.update(&thread, call))
 		return;
 	count(COUNTER_CALLS_TABLE_FULL);
 	if (c)
@@ -119,7 +123,8 @@ static __always_inline void enter_sending(struct sock *sk, struct msghdr *messag
 	struct call call = {.begin_ns = bpf_ktime_get_ns(), .number = BYTES_UNSEEN};
 	struct connection *c;
 
-	check_returns();
+	if (!begins_call())
+		return;
 	c = connection_to_follow(sk);
 	if (!c)
 		return;
@@ -134,8 +139,7 @@ static __always_inline void enter_receiving(struct sock *sk, struct msghdr *mess
 	struct call call = {.number = BYTES_UNSEEN, .purpose = PURPOSE_RECEIVE, .flags = flags};
 	struct connection *c;
 
-	check_returns();
-	if (flags & UNTOLD_FLAGS)
+	if (!begins_call() || flags & UNTOLD_FLAGS)
 		return;
 	c = connection_to_follow(sk);
 	if (!c)
@@ -154,17 +158,8 @@ static __always_inline void enter_accepting(u64 socket)
 {
 	struct call call = {.sk = socket, .purpose = PURPOSE_ACCEPT};
 
-	check_returns();
-	if (!is_own_process() && process_wanted())
+	if (begins_call() && !is_own_process() && process_wanted())
 		remember(&call, 0);
-}
-
-static __always_inline void forget_now(u64 key, u64 now)
-{
-	struct connection *c = connections.lookup(&key);
-
-	if (c)
-		connection_forget(c, key, now);
 }
 
 /* connect(): to somewhere, or (AF_UNSPEC) to nowhere, which ends what it was connected to. */
@@ -173,8 +168,8 @@ static __always_inline void enter_connecting(u64 socket, u64 address, u64 bytes)
 	u64 now = bpf_ktime_get_ns(), ended;
 	struct stream s = {};
 
-	check_returns();
-	if (!(is_own_process() || process_wanted()) || !stream_of_socket(socket, &s))
+	if (!begins_call() || !(is_own_process() || process_wanted()) ||
+	    !stream_of_socket(socket, &s))
 		return;
 	ended = begin_connect(&s, address, bytes, now);
 	if (ended)

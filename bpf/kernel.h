@@ -52,6 +52,7 @@ enum tcp_states {
 	TCP_ESTABLISHED_ = 1,
 	TCP_SYN_SENT_ = 2,
 	TCP_FIN_WAIT1_ = 4,
+	TCP_FIN_WAIT2_ = 5,
 	TCP_CLOSE_ = 7,
 	TCP_CLOSE_WAIT_ = 8,
 	TCP_LAST_ACK_ = 9,

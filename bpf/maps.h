@@ -5,7 +5,6 @@
 BPF_RINGBUF_OUTPUT(records, RING_PAGES);
 BPF_RINGBUF_OUTPUT(births, BIRTH_PAGES);
 BPF_PERCPU_ARRAY(newborns, struct birth, 1);
-BPF_PERCPU_ARRAY(closings, struct closing, 1);
 BPF_PERCPU_ARRAY(counters, u64, COUNTERS);
 BPF_ARRAY(layout, struct record, 1);
 BPF_ARRAY(automata, struct automaton, 1);
@@ -16,6 +15,7 @@ BPF_HASH(exchanges, struct exchange_key, struct exchange, EXCHANGES_MAX);
 BPF_HASH(calls, u64, struct call, CALLS_MAX);
 BPF_HASH(evicted, u64, u64, CONNECTIONS_MAX);
 BPF_HASH(readers, u64, u64, CONNECTIONS_MAX);
+BPF_HASH(closings, u64, struct closing, CALLS_MAX);
 BPF_HASH(attempts, u64, struct attempt, ATTEMPTS_MAX);
 BPF_HASH(own_endpoints, struct endpoints, u64, 1024);
 BPF_ARRAY(blank_connections, struct connection, 1);
@@ -34,6 +34,7 @@ enum program {
 	PROGRAM_FORGET_OWN,
 	PROGRAM_CLOSE_FILES,
 	PROGRAM_FORGET,
+	PROGRAM_DESTROYED,
 	PROGRAMS,
 };
 

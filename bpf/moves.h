@@ -64,6 +64,7 @@ static __always_inline void begin_send(struct call *call, struct sock *sk, struc
 		if (!c->writer || c->writer == thread)
 			note_place(c, sk, EGRESS, call->sequence);
 	}
+	call->seen = this_copy();
 	if (!calls.update(&thread, call)) {
 		c->writer = thread;
 	} else {

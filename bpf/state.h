@@ -116,7 +116,7 @@ struct connection {
 	char remote_address[16];
 	char unix_path[UNIX_PATH_MAX];
 	u32 moved_to[2]; /* where TCP's sequence stands, by what was seen to move */
-	u32 _pad_moved;
+	u32 ended_at[2]; /* where it stood when TCP ended */
 	struct direction directions[2];
 };
 
@@ -179,11 +179,12 @@ struct call {
 	u16 family;
 	u8 purpose;
 	u8 unplaced; /* where its bytes stand in TCP's sequence is not known */
-	u32 _pad;
+	u8 seen;     /* which copies of a program have seen it begin: bpf/copies.h */
+	u8 _pad[3];
 };
 
 /* Calls that a processor is in the middle of. */
-#if defined(CAPTURE_FENTRY) && defined(HAS_ATOMICS)
+#if (defined(CAPTURE_FENTRY) || defined(COPIES)) && defined(HAS_ATOMICS)
 #define WORKS 3
 #else
 #define WORKS 1

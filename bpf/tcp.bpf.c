@@ -7,6 +7,7 @@
 #include "kernel.h"
 #include "sockets.h"
 #include "state.h"
+#include "copies.h"
 #include "maps.h"
 #include "http1.h"
 #include "pair.h"
@@ -182,6 +183,6 @@ EXIT_DONE(unix_accept, exit_accepting)
 /* What a thread that was killed in a call leaves. */
 int on_thread_exit(struct bpf_raw_tracepoint_args *ctx)
 {
-	check_returns();
+	begins_call();
 	return 0;
 }

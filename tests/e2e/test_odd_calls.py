@@ -19,7 +19,8 @@ from .tracer import Row
 
 pytestmark = pytest.mark.root
 OK = response(body=b"ok")
-BLOCKED, ASKED = 40, 20
+UNSIZED = response(sized=False) + bytes(1 << 18)
+BLOCKED, ASKED, ENDED = 40, 20, 300
 
 
 def get(path: str) -> bytes:
@@ -85,6 +86,30 @@ def test_a_receive_of_no_bytes_is_no_end(stage: Stage) -> None:
     rows = stage.rows(place, 2)
     assert told(rows, "client") == [("nothing", 200, None)]
     assert told(rows, "server") == [("/nothing", 200, None)]
+
+
+def test_an_end_in_the_midst_of_a_receive(stage: Stage) -> None:
+    """The peer's FIN ends TCP here (this side has sent its own) before the receive of what came ahead of it returns."""
+    place = stage.place()
+    with socket.create_server(place.address, backlog=ENDED) as listener:
+
+        def serve() -> None:
+            for _ in range(ENDED):
+                with listener.accept()[0] as server:
+                    while server.recv(4096):
+                        pass
+                    server.sendall(UNSIZED)
+
+        threading.Thread(target=serve, daemon=True).start()
+        for n in range(ENDED):
+            with socket.create_connection(place.address) as client:
+                client.sendall(get(f"/{n}"))
+                client.shutdown(socket.SHUT_WR)
+                while client.recv(1 << 20):
+                    pass
+    rows = stage.rows(place, 2 * ENDED)
+    assert sorted(told(rows, "client")) == sorted((f"{n}", 200, None) for n in range(ENDED))
+    assert len(told(rows, "server")) == ENDED
 
 
 def test_an_urgent_byte_is_none_of_the_stream(stage: Stage) -> None:

@@ -6,11 +6,8 @@ export RINGSPAN_TEST_SLOWNESS=8 PYTHONDONTWRITEBYTECODE=1
 for name in build source; do
 	[ -e "/lib/modules/$(uname -r)/$name" ] && echo "there are kernel headers: none are to be needed" && exit 1
 done
-model=$(sed -n 's/.*(\(.*\)).*/\1/p' /sys/kernel/debug/sched/preempt 2>/dev/null)
 for capture in "$@"; do
 	files="tests/e2e/test_protocol_cases.py tests/e2e/test_failures.py tests/e2e/test_odd_calls.py tests/e2e/test_captures.py"
-	# There the kernel skips runs: what is missing then is to be counted, and nothing is to be wrong.
-	case $capture-$model in fentry-full | fentry-lazy) files=${files% *} ;; esac
 	echo "== $capture on $(uname -r)"
 	RINGSPAN_TEST_CAPTURE=$capture "$python" -m pytest -q -p no:cacheprovider --timeout 400 --durations=6 --junitxml="$LAB_JOB/$capture.xml" \
 		$files --deselect tests/e2e/test_captures.py::test_what_io_uring_moves_is_counted_where_it_is_not_seen
