@@ -12,11 +12,9 @@ import argparse
 import os
 import platform
 import signal
-import sys
 import time
-from collections.abc import Callable
 
-from cost import CONNECTIONS, STATS, load, program_time, servers, start
+from cost import CONNECTIONS, load, servers, spent, start
 
 CALLS = 200_000
 
@@ -28,16 +26,6 @@ def read_zeros() -> int:
         os.read(zeros, 1)
     os.close(zeros)
     return CALLS
-
-
-def spent(pid: int, work: Callable[[], int]) -> tuple[float, float]:
-    """Return nanoseconds and runs of a tracer's programs per unit of a work."""
-    STATS.write_text("1")
-    before, runs_before = program_time(pid)
-    units = work()
-    after, runs_after = program_time(pid)
-    STATS.write_text("0")
-    return (after - before) / units, (runs_after - runs_before) / units
 
 
 def main() -> None:
@@ -54,12 +42,12 @@ def main() -> None:
             tracer, _ = start("--show", "none", "--capture", capture, "--port", str(server.port))
             time.sleep(0.5)
             url = f"{server.url}/api/users"
-            request, runs = spent(tracer.pid, lambda url=url: load.wrk_run(url, CONNECTIONS, 1, given.seconds))
-            call, call_runs = spent(tracer.pid, read_zeros)
+            _, request, runs = spent(tracer.pid, lambda url=url: load.wrk_run(url, CONNECTIONS, 1, given.seconds))
+            _, call, call_runs = spent(tracer.pid, read_zeros)
             tracer.send_signal(signal.SIGINT)
             tracer.communicate()
         print(f"| {capture} | {request:.0f} | {runs:.1f} | {call:.0f} | {call_runs:.2f} |", flush=True)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -87,24 +87,30 @@ class Cost:
         )
 
 
+def spent(pid: int, work: Callable[[], int]) -> tuple[int, float, float]:
+    """Return the units of a work, and nanoseconds and runs of a tracer's programs for each."""
+    STATS.write_text("1")
+    try:
+        before, runs_before = program_time(pid)
+        units = work()
+        after, runs_after = program_time(pid)
+    finally:
+        STATS.write_text("0")
+    return units, (after - before) / units, (runs_after - runs_before) / units
+
+
 def measure(send: Callable[[], int], seconds: int, *flags: str) -> Cost:
     """Trace one load."""
     tracer, ready_s = start("--interval", "1", *flags)
-    STATS.write_text("1")
-    try:
-        time.sleep(0.5)
-        before, runs_before, cpu_before = *program_time(tracer.pid), cpu_seconds(tracer.pid)
-        requests = send()
-        after, runs_after = program_time(tracer.pid)
-        cpu = (cpu_seconds(tracer.pid) - cpu_before) / seconds
-    finally:
-        STATS.write_text("0")
+    time.sleep(0.5)
+    cpu_before = cpu_seconds(tracer.pid)
+    requests, kernel_ns, runs = spent(tracer.pid, send)
+    cpu = (cpu_seconds(tracer.pid) - cpu_before) / seconds
     time.sleep(0.3)
     memory = resident_mb(tracer.pid)
     tracer.send_signal(signal.SIGINT)
     ledger = tracer.communicate()[1]
-    spent, runs = (after - before) / requests / 1000, (runs_after - runs_before) / requests
-    return Cost(ready_s, memory, cpu, spent, runs, requests, ledger)
+    return Cost(ready_s, memory, cpu, kernel_ns / 1000, runs, requests, ledger)
 
 
 def main() -> None:

@@ -56,6 +56,7 @@ static __always_inline u64 begin_connect(const struct stream *s, u64 address, u6
 	bpf_get_current_comm(a.comm, sizeof(a.comm));
 	key = (u64)s->sk;
 	call.sk = key;
+	call.seen = this_copy();
 	if (attempts.update(&key, &a) || calls.update(&thread, &call))
 		count(COUNTER_CONNECTS_TABLE_FULL);
 	return 0;
@@ -231,12 +232,13 @@ static __always_inline void forget_own(struct sock *sk)
 	own_endpoints.delete(&e);
 }
 
-/* A TCP socket is gone for good; false if it was none that is followed. */
-static __always_inline bool destroyed(struct sock *sk, u64 now)
+/* A TCP socket is gone for good; true if it is one that is followed, whose connection is to be
+ * forgotten. */
+static __always_inline bool destroyed(struct sock *sk)
 {
 	u64 key = (u64)sk;
 
 	attempts.delete(&key);
 	evicted.delete(&key);
-	return connection_ended(key, now);
+	return connections.lookup(&key) != 0;
 }

@@ -202,6 +202,13 @@ static __always_inline void begin_streams(struct connection *c, u8 role, u8 born
 	}
 }
 
+/* Where TCP's sequence stands, by direction. */
+static __always_inline void read_place(struct sock *sk, u32 *stands_at)
+{
+	stands_at[EGRESS] = sequence_written(sk);
+	stands_at[INGRESS] = sequence_read(sk);
+}
+
 static __always_inline struct connection *connection_open(const struct stream *s, u8 role, u8 born)
 {
 	u64 key = (u64)s->sk;
@@ -217,6 +224,8 @@ static __always_inline struct connection *connection_open(const struct stream *s
 #endif
 	if (!is_followed(s->sk, summary.family))
 		return 0;
+	if (summary.family != AF_UNIX_ && !summary.remote_port)
+		return 0; /* not connected yet: TCP Fast Open */
 	role = role_by_port(&summary, role);
 	if (!c || connections.update(&key, c)) {
 		count(COUNTER_CONNECTIONS_TABLE_FULL);
@@ -242,6 +251,8 @@ static __always_inline struct connection *connection_open(const struct stream *s
 	} else {
 		read_addresses(s->sk, c->head.family, c->local_address, c->remote_address);
 		c->fresh = !born;
+		read_place(s->sk, c->moved_to);
+		read_place(s->sk, c->ended_at);
 	}
 	if (!born)
 		resume_evicted(c, key);

@@ -85,8 +85,9 @@ enum counter {
 	COUNTER_OWN_TABLE_FULL = 26,
 	COUNTER_MISSED_RETURNS = 27,
 	COUNTER_UNSEEN_IO_URING = 28,
-	COUNTER_TLS_UNPLACED = 29,
-	COUNTERS = 30,
+	COUNTER_DESYNC_UNSEEN = 29,
+	COUNTER_TLS_UNPLACED = 30,
+	COUNTERS = 31,
 };
 
 /* How the state of a connection begins: what user space needs to find the ones whose socket is

@@ -1,6 +1,33 @@
 /* How connections end: by their sockets' states, their sockets' ends, and with what they carry. */
 #pragma once
 
+/* What would have answered the oldest exchange may have moved unseen. */
+static __always_inline void note_unseen_answer(struct connection *c, struct sock *sk,
+					       const u32 *stands_at)
+{
+	u32 answers = c->role == ROLE_SERVER ? EGRESS : INGRESS;
+
+	if (c->sequenced && !c->off && !c->broken && outstanding(c) &&
+	    moved_unseen(sk, c->moved_to[answers], stands_at[answers]))
+		c->broken = COUNTER_DESYNC_UNSEEN;
+}
+
+/* TCP's end may come in the midst of a call, whose bytes are told of only at its end: where it came
+ * is judged when the socket goes. Between them calls may read on, until tcp_disconnect makes the
+ * sequence jump. */
+static __always_inline void note_unseen_at_end(struct connection *c, u64 key)
+{
+	struct sock *sk = (void *)key;
+	u16 remote_port = 0;
+
+	if (!c->sequenced)
+		return;
+	READ(remote_port, sk->__sk_common.skc_dport);
+	if (remote_port)
+		read_place(sk, c->ended_at);
+	note_unseen_answer(c, sk, c->ended_at);
+}
+
 /* A call that was not followed to its end is found out only now. */
 static __always_inline u32 settlement_of(struct connection *c, u32 how)
 {
@@ -53,6 +80,7 @@ static __always_inline void connection_forget(struct connection *c, u64 key, u64
 		return;
 	}
 	c->reset = c->head.family != AF_UNIX_ && !c->closed_ns;
+	note_unseen_at_end(c, key);
 #ifdef FOLLOW_TLS
 	if (c->tls)
 		tls_sessions.delete(&c->session);
@@ -102,23 +130,32 @@ static __always_inline bool connection_ended(u64 key, u64 now)
 }
 
 /* TCP state changes, in process or interrupt context (no user memory here). */
-static __always_inline void connection_state(struct sock *sk, int state, u64 now)
+static __always_inline void connection_state(struct sock *sk, int old, int state, u64 now)
 {
 	u64 key = (u64)sk;
 	struct connection *c = connection_carried(&key);
+	u32 stands_at[2];
+	bool wholly;
 	u16 error;
 	u8 shut = 0;
 
 	if (!c)
 		return;
+	READ(shut, sk->sk_shutdown);
 	if (state == TCP_CLOSE_WAIT_) {
 		c->peer_gone = 1;
 	} else if (state == TCP_CLOSE_) {
+		read_place(sk, c->ended_at);
 		error = socket_error(sk);
 		if (error)
 			c->error = error;
+		else if (shut & 1 && old == TCP_FIN_WAIT2_) /* the peer's FIN after ours */
+			c->peer_gone = 1;
 	} else if (state == TCP_FIN_WAIT1_ || state == TCP_LAST_ACK_) {
-		READ(shut, sk->sk_shutdown);
-		close_egress(c, key, state == TCP_FIN_WAIT1_ && shut == SHUTDOWN_MASK_, now);
+		wholly = state == TCP_FIN_WAIT1_ && shut == SHUTDOWN_MASK_;
+		read_place(sk, stands_at);
+		if (wholly || c->role == ROLE_SERVER)
+			note_unseen_answer(c, sk, stands_at);
+		close_egress(c, key, wholly, now);
 	}
 }

@@ -6,28 +6,35 @@
 #define FILES_AT_ONCE 32
 #define CLOSE_RANGE_CLOEXEC_ 4
 
-static __always_inline struct closing *closing_of(u64 from, u64 to, u64 now)
+static __always_inline struct closing *closing_of_thread(void)
 {
-	int zero = 0;
-	struct closing *closing = closings.lookup(&zero);
+	u64 thread = bpf_get_current_pid_tgid();
 
-	if (!closing)
-		return 0;
-	closing->next = from;
-	closing->end = to;
-	closing->now_ns = now;
-	closing->key = 0;
-	return closing;
+	return closings.lookup(&thread);
+}
+
+static __always_inline void forget_closing(void)
+{
+	u64 thread = bpf_get_current_pid_tgid();
+
+	closings.delete(&thread);
+}
+
+static __always_inline bool begin_closing(u64 from, u64 to, u64 key, u64 now)
+{
+	struct closing closing = {.next = from, .end = to, .key = key, .now_ns = now};
+	u64 thread = bpf_get_current_pid_tgid();
+
+	if (!closings.update(&thread, &closing))
+		return true;
+	count(COUNTER_CALLS_TABLE_FULL);
+	return false;
 }
 
 /* Have one connection forgotten by the program that follows. */
 static __always_inline bool forget_next(u64 key, u64 now)
 {
-	struct closing *closing = closing_of(0, 0, now);
-
-	if (closing)
-		closing->key = key;
-	return closing;
+	return begin_closing(0, 0, key, now);
 }
 
 /* The connection of a file that is a Unix socket's and followed, else 0. */
@@ -82,13 +89,13 @@ static __always_inline bool enter_close_range(u64 registers)
 	read_arguments(arguments, registers);
 	if (arguments[2] & CLOSE_RANGE_CLOEXEC_)
 		return false;
-	return closing_of((u32)arguments[0], (u64)(u32)arguments[1] + 1, bpf_ktime_get_ns());
+	return begin_closing((u32)arguments[0], (u64)(u32)arguments[1] + 1, 0, bpf_ktime_get_ns());
 }
 
 static __always_inline bool exit_process(void)
 {
 	forget_thread();
-	return has_own_files() && closing_of(0, 1ULL << 32, bpf_ktime_get_ns());
+	return has_own_files() && begin_closing(0, 1ULL << 32, 0, bpf_ktime_get_ns());
 }
 
 /* connect(); true if it disconnects a socket whose connection is to be forgotten. */
@@ -136,11 +143,13 @@ static __always_inline bool close_files(struct closing *closing)
 /* Forget the connection whose last descriptor has been found; true if there are more to look at. */
 static __always_inline bool forget_connection(void)
 {
-	int zero = 0;
-	struct closing *closing = closings.lookup(&zero);
+	struct closing *closing = closing_of_thread();
 
 	if (!closing)
 		return false;
 	connection_ended(closing->key, closing->now_ns);
-	return closing->next < closing->end;
+	if (closing->next < closing->end)
+		return true;
+	forget_closing();
+	return false;
 }

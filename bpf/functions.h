@@ -44,14 +44,16 @@ static __always_inline bool stream_of_socket(u64 address, struct stream *s)
 	struct socket *socket = (void *)address;
 	struct file *file = 0;
 	u32 state = 0;
+	u16 type = 0;
 
 	READ(s->sk, socket->sk);
 	READ(file, socket->file);
 	READ(state, socket->state);
+	READ(type, socket->type);
 	s->state = state;
 	if (file)
 		READ(s->inode, file->f_inode);
-	return s->sk != 0;
+	return s->sk != 0 && type == SOCK_STREAM_;
 }
 
 static __always_inline struct sock *sk_of_socket(u64 address)
@@ -78,31 +80,37 @@ static __always_inline struct connection *connection_to_move(struct sock *sk)
 	return connection_open(&s, ROLE_UNKNOWN, 0);
 }
 
-/* A thread that begins a call cannot be in another: a return was not seen, nor what that call
- * moved. */
-static __always_inline void check_returns(void)
+/* A thread that begins a call is in no other: a return was not seen, nor (but for TCP's receives,
+ * whose sequence tells) what that call moved. False if the call has been noted. */
+static __always_inline bool begins_call(void)
 {
 	u64 thread = bpf_get_current_pid_tgid();
 	struct call *left = calls.lookup(&thread);
 	struct connection *c;
 
 	if (!left)
-		return;
+		return true;
+	if (seen_by_copy(&left->seen))
+		return false;
 	count(COUNTER_MISSED_RETURNS);
 	c = connections.lookup(&left->sk);
-	if (c && (c->head.identity == left->identity || left->purpose == PURPOSE_RECEIVE)) {
+	if (left->purpose == PURPOSE_RECEIVE && left->sequenced)
+		c = 0;
+	if (c && c->head.identity == left->identity) {
 		c->broken = COUNTER_DESYNC_OVERLAP;
 		if (c->writer == thread)
 			c->writer = 0;
 	}
 	calls.delete(&thread);
+	return true;
 }
 
-static __always_inline void remember(const struct call *call, struct connection *c)
+static __always_inline void remember(struct call *call, struct connection *c)
 {
 	u64 thread = bpf_get_current_pid_tgid();
 
-	if (!calls.update(&thread, (struct call *)call))
+	call->seen = this_copy();
+	if (!calls.update(&thread, call))
 		return;
 	count(COUNTER_CALLS_TABLE_FULL);
 	if (c)
@@ -114,7 +122,8 @@ static __always_inline void enter_sending(struct sock *sk, struct msghdr *messag
 	struct call call = {.begin_ns = bpf_ktime_get_ns(), .number = BYTES_UNSEEN};
 	struct connection *c;
 
-	check_returns();
+	if (!begins_call())
+		return;
 	c = connection_to_move(sk);
 	if ((!c || c->off) && !tls_call_of_thread())
 		return;
@@ -131,8 +140,7 @@ static __always_inline void enter_receiving(struct sock *sk, struct msghdr *mess
 	struct call call = {.number = BYTES_UNSEEN, .purpose = PURPOSE_RECEIVE, .flags = flags};
 	struct connection *c;
 
-	check_returns();
-	if (flags & (MSG_PEEK_ | MSG_ERRQUEUE_))
+	if (!begins_call() || flags & UNTOLD_FLAGS)
 		return;
 	note_tls_socket();
 	c = connection_to_move(sk);
@@ -140,6 +148,9 @@ static __always_inline void enter_receiving(struct sock *sk, struct msghdr *mess
 		return;
 	call.sk = (u64)sk;
 	call.identity = c->head.identity;
+	call.sequenced = c->sequenced;
+	if (call.sequenced)
+		call.sequence = sequence_read(sk);
 	if (message)
 		take_iterator(&call, message, 0);
 	remember(&call, c);
@@ -149,8 +160,7 @@ static __always_inline void enter_accepting(u64 socket)
 {
 	struct call call = {.sk = socket, .purpose = PURPOSE_ACCEPT};
 
-	check_returns();
-	if (!is_own_process() && process_wanted())
+	if (begins_call() && !is_own_process() && process_wanted())
 		remember(&call, 0);
 }
 
@@ -160,8 +170,8 @@ static __always_inline void enter_connecting(u64 socket, u64 address, u64 bytes)
 	u64 now = bpf_ktime_get_ns(), ended;
 	struct stream s = {};
 
-	check_returns();
-	if (!(is_own_process() || process_wanted()) || !stream_of_socket(socket, &s))
+	if (!begins_call() || !(is_own_process() || process_wanted()) ||
+	    !stream_of_socket(socket, &s))
 		return;
 	ended = begin_connect(&s, address, bytes, now);
 	if (ended)
@@ -189,25 +199,51 @@ static __always_inline bool exit_sending(s64 result)
 	return take_call(&call, PURPOSE_SEND) && end_send(&call, result, bpf_ktime_get_ns());
 }
 
+/* Follow what a receive has moved so far, or (below 0) how it has failed; true if there is work. */
+static __always_inline bool follow_receive(const struct call *call, s64 so_far)
+{
+	struct connection *c = connections.lookup(&call->sk);
+	struct work *w;
+
+	if (carries_tls((struct sock *)call->sk, c, call->number, call->arguments, so_far) || !c ||
+	    c->off || c->head.identity != call->identity)
+		return false;
+	w = begin_receive(c, (struct sock *)call->sk, so_far, bpf_ktime_get_ns());
+	if (!w)
+		return false;
+	w->call = *call;
+	place_receive(w, c);
+	return true;
+}
+
+/* Within a receive: TCP has given its caller all up to where its sequence now stands. Returns of
+ * functions are seen of a few threads at once only, and any number may sleep in a receive: so a
+ * receive is followed from here, where none sleeps. */
+static __always_inline bool receive_goes_on(struct sock *sk)
+{
+	u64 thread = bpf_get_current_pid_tgid(), so_far;
+	struct call *entered = calls.lookup(&thread), call;
+
+	if (!entered || entered->purpose != PURPOSE_RECEIVE || entered->sk != (u64)sk)
+		return false;
+	so_far = (u32)(sequence_read(sk) - entered->sequence);
+	call = *entered;
+	if (so_far <= call.helped)
+		return false;
+	entered->helped = so_far;
+	return follow_receive(&call, so_far);
+}
+
 static __always_inline bool exit_receiving(s64 result)
 {
-	struct connection *c;
 	struct call call;
-	struct work *w;
 
 	if (!take_call(&call, PURPOSE_RECEIVE) ||
 	    !is_telling((struct sock *)call.sk, call.flags, result))
 		return false;
-	c = connections.lookup(&call.sk);
-	if (carries_tls((struct sock *)call.sk, c, call.number, call.arguments, result) || !c ||
-	    c->off || c->head.identity != call.identity)
+	if (result > 0 && result <= call.helped)
 		return false;
-	w = begin_receive(c, (struct sock *)call.sk, result, bpf_ktime_get_ns());
-	if (!w)
-		return false;
-	w->call = call;
-	place_receive(w, c);
-	return true;
+	return follow_receive(&call, result);
 }
 
 static __always_inline void exit_connecting(s64 result)
@@ -233,6 +269,7 @@ static __always_inline void release_unix(u64 socket)
 	u64 key = (u64)sk_of_socket(socket), carried = key;
 	struct connection *c = connection_carried(&carried);
 
+	evicted.delete(&key);
 	if (c)
 		note_shutdown(c, (struct sock *)key);
 	connection_ended(key, bpf_ktime_get_ns());

@@ -38,6 +38,7 @@
 #define AF_INET6_ 10
 #define SOCK_STREAM_ 1
 #define IPPROTO_TCP_ 6
+#define MSG_OOB_ 0x1
 #define MSG_PEEK_ 0x2
 #define MSG_TRUNC_ 0x20
 #define MSG_ERRQUEUE_ 0x2000
@@ -51,6 +52,7 @@ enum tcp_states {
 	TCP_ESTABLISHED_ = 1,
 	TCP_SYN_SENT_ = 2,
 	TCP_FIN_WAIT1_ = 4,
+	TCP_FIN_WAIT2_ = 5,
 	TCP_CLOSE_ = 7,
 	TCP_CLOSE_WAIT_ = 8,
 	TCP_LAST_ACK_ = 9,

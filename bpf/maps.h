@@ -2,18 +2,9 @@
  * flags from the configuration; none of them grows. */
 #pragma once
 
-/* A program at a function's entry or return may be put aside for another thread's on the same
- * processor (fentry since 5.12, e21aa341785c; uprobes since 6.0, 8c7dcb84e3b7). */
-#if (defined(CAPTURE_FENTRY) || defined(FOLLOW_TLS)) && defined(HAS_ATOMICS)
-#define WORKS 3 /* calls that a processor is in the middle of */
-#else
-#define WORKS 1
-#endif
-
 BPF_RINGBUF_OUTPUT(records, RING_PAGES);
 BPF_RINGBUF_OUTPUT(births, BIRTH_PAGES);
 BPF_PERCPU_ARRAY(newborns, struct birth, 1);
-BPF_PERCPU_ARRAY(closings, struct closing, 1);
 BPF_PERCPU_ARRAY(counters, u64, COUNTERS);
 BPF_ARRAY(layout, struct record, 1);
 BPF_ARRAY(automata, struct automaton, 1);
@@ -24,6 +15,7 @@ BPF_HASH(exchanges, struct exchange_key, struct exchange, EXCHANGES_MAX);
 BPF_HASH(calls, u64, struct call, CALLS_MAX);
 BPF_HASH(evicted, u64, u64, CONNECTIONS_MAX);
 BPF_HASH(readers, u64, u64, CONNECTIONS_MAX);
+BPF_HASH(closings, u64, struct closing, CALLS_MAX);
 BPF_HASH(attempts, u64, struct attempt, ATTEMPTS_MAX);
 BPF_HASH(own_endpoints, struct endpoints, u64, 1024);
 BPF_ARRAY(blank_connections, struct connection, 1);
@@ -49,6 +41,7 @@ enum program {
 	PROGRAM_FORGET_OWN,
 	PROGRAM_CLOSE_FILES,
 	PROGRAM_FORGET,
+	PROGRAM_DESTROYED,
 	PROGRAM_TLS_END,
 	PROGRAMS,
 };

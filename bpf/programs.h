@@ -49,14 +49,22 @@ int on_set_state(struct bpf_raw_tracepoint_args *ctx)
 
 int on_connection_state(struct bpf_raw_tracepoint_args *ctx)
 {
-	connection_state((void *)ctx->args[0], ctx->args[2], bpf_ktime_get_ns());
+	connection_state((void *)ctx->args[0], ctx->args[1], ctx->args[2], bpf_ktime_get_ns());
 	return 0;
 }
 
 int on_destroy(struct bpf_raw_tracepoint_args *ctx)
 {
-	if (!destroyed((void *)ctx->args[0], bpf_ktime_get_ns()))
+	if (destroyed((void *)ctx->args[0]))
+		programs.call(ctx, PROGRAM_DESTROYED);
+	else
 		programs.call(ctx, PROGRAM_FORGET_OWN);
+	return 0;
+}
+
+int on_destroyed(struct bpf_raw_tracepoint_args *ctx)
+{
+	connection_ended(ctx->args[0], bpf_ktime_get_ns());
 	return 0;
 }
 

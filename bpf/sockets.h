@@ -135,6 +135,18 @@ static __always_inline u32 sequence_written(struct sock *sk)
 	return sequence;
 }
 
+/* Bytes have moved that no call was seen to move (one may be a FIN). With kernel TLS, TCP moves
+ * others than the calls. */
+static __always_inline bool moved_unseen(struct sock *sk, u32 seen_to, u32 stands_at)
+{
+	const void *layered = 0;
+
+	if ((s32)(stands_at - seen_to) <= 1)
+		return false;
+	READ(layered, ((struct inet_connection_sock *)sk)->icsk_ulp_ops);
+	return !layered;
+}
+
 static __always_inline u32 sequence_read(struct sock *sk)
 {
 	u32 sequence = 0;

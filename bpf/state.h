@@ -128,7 +128,8 @@ struct connection {
 	char local_address[16];
 	char remote_address[16];
 	char unix_path[UNIX_PATH_MAX];
-	u32 _pad_path;
+	u32 moved_to[2]; /* where TCP's sequence stands, by what was seen to move */
+	u32 ended_at[2]; /* where it stood when TCP ended */
 	struct direction directions[2];
 };
 
@@ -191,8 +192,16 @@ struct call {
 	u8 sequenced; /* its connection's bytes have TCP's numbers */
 	u8 purpose;
 	u8 unplaced; /* where its bytes stand in TCP's sequence is not known */
-	u8 _pad[5];
+	u8 seen;     /* which copies of a program have seen it begin: bpf/copies.h */
+	u8 _pad[4];
 };
+
+/* Calls that a processor is in the middle of. */
+#if (defined(CAPTURE_FENTRY) || defined(COPIES)) && defined(HAS_ATOMICS)
+#define WORKS 3
+#else
+#define WORKS 1
+#endif
 
 struct work {
 	char window[2 * WINDOW_BYTES +

@@ -7,6 +7,7 @@
 #include "kernel.h"
 #include "sockets.h"
 #include "state.h"
+#include "copies.h"
 #include "maps.h"
 #include "http1.h"
 #include "pair.h"
@@ -34,7 +35,8 @@ int on_sys_enter(struct bpf_raw_tracepoint_args *ctx)
 {
 	int kind = kind_of_call(ctx->args[1]);
 
-	count_foreign_call(ctx->args[1]);
+	if (this_copy() <= 1)
+		count_foreign_call(ctx->args[1]);
 	if (kind == CALL_OTHER)
 		return 0;
 	if (kind == CALL_RECEIVE || kind == CALL_SPLICE)
@@ -70,8 +72,7 @@ int on_close(struct bpf_raw_tracepoint_args *ctx)
 
 int on_close_files(struct bpf_raw_tracepoint_args *ctx)
 {
-	int zero = 0;
-	struct closing *closing = closings.lookup(&zero);
+	struct closing *closing = closing_of_thread();
 
 	if (!closing)
 		return 0;
@@ -79,6 +80,8 @@ int on_close_files(struct bpf_raw_tracepoint_args *ctx)
 		programs.call(ctx, PROGRAM_FORGET);
 	else if (closing->next < closing->end)
 		programs.call(ctx, PROGRAM_CLOSE_FILES);
+	else
+		forget_closing();
 	return 0;
 }
 

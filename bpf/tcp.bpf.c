@@ -7,6 +7,7 @@
 #include "kernel.h"
 #include "sockets.h"
 #include "state.h"
+#include "copies.h"
 #include "maps.h"
 #include "http1.h"
 #include "pair.h"
@@ -32,6 +33,12 @@
 #define ARGUMENTS_tcp_sendpage 0
 #define ARGUMENTS_unix_stream_sendpage 0
 #endif
+
+/* A function of its own, since BCC finds no use of a map in a macro. */
+static __always_inline void follow(void *ctx)
+{
+	programs.call(ctx, PROGRAM_LAY_OUT);
+}
 
 /* sk or socket, struct msghdr, bytes */
 int enter_tcp_sendmsg(CONTEXT *ctx)
@@ -101,6 +108,17 @@ int enter_splice_read(CONTEXT *ctx)
 	return 0;
 }
 
+/* sk; within a receive, after some of it was copied */
+int enter_tcp_rcv_space_adjust(CONTEXT *ctx)
+{
+	u64 a[1] = {};
+
+	TAKE_ARGUMENTS(a, ctx);
+	if (receive_goes_on((void *)a[0]))
+		follow(ctx);
+	return 0;
+}
+
 /* socket, address, its bytes, flags */
 int enter_stream_connect(CONTEXT *ctx)
 {
@@ -140,12 +158,6 @@ int enter_unix_shutdown(CONTEXT *ctx)
 	return 0;
 }
 
-/* A function of its own, since BCC finds no use of a map in a macro. */
-static __always_inline void follow(void *ctx)
-{
-	programs.call(ctx, PROGRAM_LAY_OUT);
-}
-
 #define EXIT_MOVED(function, exit)               \
 	int exit_##function(CONTEXT *ctx)        \
 	{                                        \
@@ -176,7 +188,7 @@ EXIT_DONE(unix_accept, exit_accepting)
 /* What a thread that was killed in a call leaves. */
 int on_thread_exit(struct bpf_raw_tracepoint_args *ctx)
 {
-	check_returns();
+	begins_call();
 	forget_tls_calls();
 	return 0;
 }

@@ -122,7 +122,7 @@ static __always_inline void help_writer(struct work *w, struct connection *c)
 {
 	u64 writer = c->writer, self = bpf_get_current_pid_tgid();
 	struct call *call;
-	u64 moved = 0;
+	u64 moved = 0, given;
 
 	if (!writer || writer == self)
 		return;
@@ -131,10 +131,11 @@ static __always_inline void help_writer(struct work *w, struct connection *c)
 		return;
 	if (call->number == SYS_SENDMMSG)
 		c->pipelined = 1; /* as far as we know */
-	else if (call->sequenced)
-		moved = (u32)(sequence_written((struct sock *)call->sk) - call->sequence);
-	else
-		moved = bytes_given(call);
+	given = bytes_given(call);
+	moved = call->sequenced ? (u32)(sequence_written((struct sock *)call->sk) - call->sequence)
+				: given;
+	if (given && moved > given) /* another's are among them */
+		moved = given;
 	if (writer >> 32 != self >> 32 || call->number == SYS_SENDMMSG ||
 	    (!call->sequenced && !moved)) {
 		call->helped = NO_HELP; /* in another process' memory, or in too many pieces */
@@ -160,6 +161,7 @@ static __always_inline void lay_out_received(struct work *w, struct connection *
 	s->sequence = w->call.sequence;
 	locate(s, w->call.number, w->call.arguments);
 	s->opaque |= w->opaque;
+	s->skip = w->call.helped;
 }
 
 static __always_inline void lay_out_sent(struct work *w, struct connection *c)
@@ -172,6 +174,10 @@ static __always_inline void lay_out_sent(struct work *w, struct connection *c)
 	calls.delete(&thread);
 	if (c->writer == thread)
 		c->writer = 0;
+	c->moved_to[EGRESS] +=
+		w->call.number == SYS_SENDMMSG
+			? sequence_written((struct sock *)w->connection) - w->call.sequence
+			: w->moved;
 	if (w->call.helped == NO_HELP)
 		c->directions[EGRESS].last_ns = w->call.begin_ns;
 	else if (w->call.helped > w->moved)

@@ -34,6 +34,9 @@ need_packages() {
 	quietly apt-get install -q -y --no-install-recommends "${missing[@]}"
 }
 
+# What tests/kernels boots other kernels with.
+need_lab_packages() { need_packages qemu-system-x86 qemu-system-arm busybox-static cpio kmod; }
+
 # need_venv EXTRAS: (re)make the virtual environment when pyproject.toml has changed since, or the wanted extras.
 need_venv() {
 	local stamp="$VENV/.ringspan-installed" wanted

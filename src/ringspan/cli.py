@@ -37,7 +37,19 @@ def parser() -> argparse.ArgumentParser:
     trace = commands.add_parser(
         "trace", help="trace HTTP requests", description="Trace the HTTP requests this host serves and makes."
     )
-    add = trace.add_argument
+    add_settings(trace)
+    commands.add_parser("doctor", help="say what this machine allows, and what to do about each no")
+    merged = commands.add_parser(
+        "config", help="print the settings after file and flags", description="Print the settings, and who set each."
+    )
+    add_settings(merged)
+    merged.add_argument("--schema", action="store_true", help="print the JSON Schema of a settings file instead")
+    return top
+
+
+def add_settings(command: argparse.ArgumentParser) -> None:
+    """Describe the flags that are settings."""
+    add = command.add_argument
     add(
         "--show",
         choices=["table", "lines", "json", "none"],
@@ -66,8 +78,6 @@ def parser() -> argparse.ArgumentParser:
         help="be this user once attached, with no capability (fewer names: docs/threat-model.md)",
     )
     add("--config", type=Path, metavar="FILE", help="settings as YAML; see config/default.yaml")
-    commands.add_parser("doctor", help="say what this machine allows, and what to do about each no")
-    return top
 
 
 def run_trace(flags: dict[str, Any]) -> int:
@@ -77,11 +87,15 @@ def run_trace(flags: dict[str, Any]) -> int:
     from ringspan.launch import launch  # noqa: PLC0415
     from ringspan.stop import Stop  # noqa: PLC0415
 
-    stop = Stop()
+    file = flags.pop("config")
+    stop = Stop(has_file=file is not None)
+    default = "table" if sys.stdout.isatty() else "lines"
 
-    settings = config.merge(flags, flags.pop("config"))
-    if settings.show is None:
-        settings = replace(settings, show="table" if sys.stdout.isatty() else "lines")
+    def read() -> config.Settings:
+        settings = config.merge(flags, file)
+        return settings if settings.show else replace(settings, show=default)
+
+    settings = read()
     doctor.require()
     if settings.user:
         privileges.check_user(settings.user)
@@ -92,7 +106,8 @@ def run_trace(flags: dict[str, Any]) -> int:
 
     from ringspan import trace  # noqa: PLC0415
 
-    return trace.run(settings, starts, executables, stop)
+    run = trace.Run(settings, executables, stop, read if file else None)
+    return trace.run(run, starts)
 
 
 def run_doctor(_flags: dict[str, Any]) -> int:
@@ -102,7 +117,14 @@ def run_doctor(_flags: dict[str, Any]) -> int:
     return doctor.run()
 
 
-COMMANDS = {"trace": run_trace, "doctor": run_doctor}
+def run_config(flags: dict[str, Any]) -> int:
+    """Print the settings."""
+    from ringspan import merged  # noqa: PLC0415
+
+    return merged.run(flags)
+
+
+COMMANDS = {"trace": run_trace, "doctor": run_doctor, "config": run_config}
 
 
 def give_streams() -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
@@ -12,20 +10,20 @@ from typing import Any
 
 import yaml
 
-from ringspan import redact, trusted
+from ringspan import redact, redaction, routes, rules, trusted, values
 from ringspan.errors import UsageError
-from ringspan.printable import printable
+from ringspan.values import shown
 
 URL = re.compile(r"https?://\S+", re.IGNORECASE)
 LIST_MAX = 1024  # as many as the kernel's tables of them hold
 FILE_MAX, DEPTH_MAX = 1 << 17, 16
-SHOWN_MAX = 80
 CHOICES = {
     "show": ("table", "lines", "json", "none"),
     "protocol": ("grpc", "http/protobuf"),
     "capture": ("auto", "tcp", "fentry", "kprobe", "syscall"),
     "role": ("server", "client", "both"),
     "tls": ("auto", "off"),
+    "opt_in": ("client.port", "network.local.address", "network.local.port", "url.scheme"),
 }
 
 
@@ -60,6 +58,13 @@ class Settings:
     body_sizes: bool = False
     active_requests: bool = False
     opt_in: list[str] = field(default_factory=list)
+    rules: list[Any] = field(default_factory=list)  # as given: ringspan.rules compiles them
+    routes: list[Any] = field(default_factory=list)  # as given: ringspan.routes compiles them
+    learn_routes: bool = False
+    routes_max: int = 200
+    redact_keys: list[str] = field(default_factory=list)
+    redact_except: list[str] = field(default_factory=list)
+    redact_paths: list[str] = field(default_factory=list)
 
 
 BOUNDS: dict[str, tuple[float, float, type[int | float]]] = {
@@ -76,56 +81,55 @@ BOUNDS: dict[str, tuple[float, float, type[int | float]]] = {
     "retry_s": (0, 86400, float),
     "series": (1, 1 << 20, int),
     "series_idle_s": (1, 1e9, float),
+    "routes_max": (1, 1 << 14, int),
 }
-OPT_IN = ("client.port", "network.local.address", "network.local.port", "url.scheme")
-SWITCHES = ("sandbox", "body_sizes", "active_requests")
-
-
-def _number(key: str, value: Any, where: str) -> Any:
-    low, high, kind = BOUNDS[key]
-    wrong_kind = isinstance(value, bool) or not isinstance(value, int if kind is int else (int, float))
-    if wrong_kind or not low <= value <= high:
-        raise UsageError(f"{where}: {key}: {shown(value)} is not a number from {low:g} to {high:g}")
-    return kind(value)
-
-
-def _is_name(text: str) -> bool:
-    """Whether a text can name a file: no NUL, and no half of a surrogate pair, which YAML can spell."""
-    try:
-        return b"\0" not in os.fsencode(text)
-    except UnicodeEncodeError:
-        return False
-
-
-def _text(key: str, value: Any, where: str) -> str:
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        value = shown(value)
-    if not isinstance(value, str) or not value or not _is_name(value):
-        raise UsageError(f"{where}: {key}: {shown(value)} is not a text")
-    if key == "opt_in" and value not in OPT_IN:
-        raise UsageError(f"{where}: {key}: {shown(value)} is not one of {', '.join(OPT_IN)}")
-    return value
+NESTED: dict[str, Callable[[list[Any], str], object]] = {
+    "rules": rules.parse,
+    "routes": routes.parse,
+    "redact_keys": redaction.names,
+    "redact_except": redaction.names,
+    "redact_paths": redaction.masks,
+}
+LISTS = ("pid", "port", "exe", "tls_include", "tls_exclude", "opt_in")
+SWITCHES = ("sandbox", "body_sizes", "active_requests", "learn_routes")
 
 
 def _checked(key: str, value: Any, where: str) -> Any:
-    if key in CHOICES and value is not None and value not in CHOICES[key]:
-        raise UsageError(f"{where}: {key}: {shown(value)} is not one of {', '.join(CHOICES[key])}")
-    if key in ("pid", "port", "exe", "tls_include", "tls_exclude", "opt_in"):
-        values = [] if value is None else value if isinstance(value, list) else [value]
-        if len(values) > LIST_MAX:
-            raise UsageError(f"{where}: {key}: {len(values)} of them, {LIST_MAX} is the most")
-        return [_number(key, v, where) if key in BOUNDS else _text(key, v, where) for v in values]
-    if key in BOUNDS and value is not None:
-        value = _number(key, value, where)
-    if key in SWITCHES and value is not None and not isinstance(value, bool):
-        raise UsageError(f"{where}: {key}: {shown(value)} is not true or false")
+    at = f"{where}: {key}"
+    if key in NESTED:
+        found = values.sequence(value, LIST_MAX, at)
+        NESTED[key](found, at)
+        return found
+    if key in LISTS:
+        return [_one(key, one, at) for one in values.sequence(value, LIST_MAX, at)]
+    return None if value is None else _one(key, value, at)
+
+
+def _one(key: str, value: Any, at: str) -> Any:
+    if key in CHOICES:
+        return values.choice(value, CHOICES[key], at)
+    if key in SWITCHES:
+        return values.switch(value, at)
+    if key in BOUNDS:
+        return _number(key, value, at)
+    if key == "otlp":
+        return _url(value, at)
+    if key == "user" and not (isinstance(value, str) and value):
+        raise UsageError(f"{at}: {value!r} is not a name")
+    return values.text(value, at)
+
+
+def _number(key: str, value: Any, at: str) -> Any:
+    value = values.number(value, BOUNDS[key], at)
     if key == "ring_bytes" and value & (value - 1):
-        raise UsageError(f"{where}: ring_bytes: {value} is not a power of two")
-    if key == "user" and value is not None and not (isinstance(value, str) and value):
-        raise UsageError(f"{where}: user: {value!r} is not a name")
-    if key == "otlp" and value is not None and not (isinstance(value, str) and URL.match(value)):
+        raise UsageError(f"{at}: {value} is not a power of two")
+    return value
+
+
+def _url(value: Any, at: str) -> str:
+    if not (isinstance(value, str) and URL.match(value)):
         quoted = repr(redact.endpoint(value)) if isinstance(value, str) else shown(value)
-        raise UsageError(f"{where}: otlp: {quoted} is not a URL", "for example http://127.0.0.1:4317")
+        raise UsageError(f"{at}: {quoted} is not a URL", "for example http://127.0.0.1:4317")
     return value
 
 
@@ -157,34 +161,23 @@ def _loaded(path: Path) -> Any:
         raise UsageError(f"{path}: not YAML: {shown(' '.join(str(error).split()), str)}") from error
 
 
-def shown(value: Any, form: Callable[[Any], str] = repr) -> str:
-    """Print a value for an error message: one line, and short."""
-    try:
-        text = form(value)
-    except ValueError:  # a number of thousands of digits
-        text = f"a {type(value).__name__} too long to print"
-    return printable(text if len(text) <= SHOWN_MAX else f"{text[:SHOWN_MAX]}...")
-
-
 def read_file(path: Path) -> dict[str, Any]:
     """Read a YAML file of settings; raises UsageError that names file and key."""
-    values = _loaded(path) or {}
-    if not isinstance(values, dict):
+    found = _loaded(path)
+    if not found:
+        return {}
+    if not isinstance(found, dict):
         raise UsageError(f"{path}: not a mapping of settings")
-    known = [f.name for f in fields(Settings)]
-    for key in values:
-        if key not in known:
-            near = difflib.get_close_matches(shown(key, str), known, 1)
-            raise UsageError(
-                f"{path}: unknown key {shown(key)}", f"did you mean {near[0]!r}?" if near else "see config/default.yaml"
-            )
-    return values
+    return values.mapping(found, (f.name for f in fields(Settings)), str(path))
 
 
 def merge(flags: dict[str, Any], file: Path | None) -> Settings:
     """Merge file and flags (those given) over the defaults; raises UsageError."""
-    values = {key: _checked(key, value, str(file)) for key, value in (read_file(file) if file else {}).items()}
-    for key, value in flags.items():
-        if value is not None and value != []:
-            values[key] = _checked(key, value, "command line")
-    return Settings(**{key: value for key, value in values.items() if value is not None})
+    found = {key: _checked(key, value, str(file)) for key, value in (read_file(file) if file else {}).items()}
+    found |= {key: _checked(key, value, "command line") for key, value in given(flags).items()}
+    return Settings(**{key: value for key, value in found.items() if value is not None})
+
+
+def given(flags: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings that a command line gives."""
+    return {key: value for key, value in flags.items() if value is not None and value != []}

@@ -133,6 +133,10 @@ class Counts:
             if batch["kind"][first] == CONNECT_FAILURE:
                 self.failed_connects[self._key(batch[first]).endpoint] += int(count)
 
+    def forget(self) -> None:
+        """Name endpoints anew: what is redacted has changed."""
+        self._labels.clear()
+
     @property
     def forgotten(self) -> int:
         """How many exchanges are no longer awaited from their other end."""

@@ -3,36 +3,25 @@
 from __future__ import annotations
 
 import os
-import re
 import time
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import unquote
 
 import numpy as np
 
-from ringspan import command_line
+from ringspan import contract
 from ringspan.cgroups import Cgroups
 from ringspan.model import Identity
+from ringspan.naming import NAMELESS, Process, Who, facts_of, who_is
 from ringspan.process import TICK_NS, has_begun_at
+from ringspan.rules import Rule
 
-UNIT = re.compile(r"/([^/]+)\.service(?:/|$)", re.MULTILINE)
-NOT_A_SERVICE = re.compile(r"user@\d+|session-|init\.scope")
-NAME_MAX, PATH_MAX = 255, 4096  # they go out with every metric
-NAMELESS = "unknown_service"  # as the SDKs say
+UNKNOWN = facts_of(Process(b"", b"", "", ""))
+SERVER = contract.number("ROLE_SERVER")
 RECHECK_S = 1.0
 CACHE_MAX = 8192
 TELLING = (b"OTEL_SERVICE_NAME=", b"OTEL_RESOURCE_ATTRIBUTES=")
-
-
-class Process(NamedTuple):
-    """What tells who a process is; arguments and environment as in /proc, each ended by NUL."""
-
-    arguments: bytes
-    environment: bytes
-    cgroup: str
-    executable: str
 
 
 class Birth(NamedTuple):
@@ -65,49 +54,21 @@ def _read(root: Path) -> Process:
     return Process(texts["cmdline"], texts["environ"], texts["cgroup"].decode(errors="replace"), executable)
 
 
-def _from_environment(process: Process) -> str | None:
-    """OTEL_SERVICE_NAME, else service.name in OTEL_RESOURCE_ATTRIBUTES, as the SDKs do."""
-    words = process.environment.decode(errors="replace").split("\0")
-    environment = dict(pair.split("=", 1) for pair in words if "=" in pair)
-    if environment.get("OTEL_SERVICE_NAME"):
-        return environment["OTEL_SERVICE_NAME"]
-    pairs = (pair.partition("=") for pair in environment.get("OTEL_RESOURCE_ATTRIBUTES", "").split(","))
-    names = (unquote(value.strip()) for key, _, value in pairs if key.strip() == "service.name")
-    return next(filter(None, names), None)
-
-
-def _from_unit(process: Process) -> str | None:
-    units = UNIT.findall(process.cgroup)
-    return next((unit for unit in reversed(units) if not NOT_A_SERVICE.search(unit)), None)
-
-
-def identity_of(process: Process) -> Identity:
-    """Name a process by the first source that knows."""
-    sources = (_from_environment, _from_unit, lambda one: command_line.name(one.arguments))
-    name = next(filter(None, (source(process) for source in sources)), None)
-    name = name or Path(process.executable).name or NAMELESS
-    return Identity(_sendable(name[:NAME_MAX]), _sendable(process.executable[:PATH_MAX]) or None)
-
-
-def _sendable(text: str) -> str:
-    """Make a text valid Unicode: a file's name may be any bytes, and one such would spoil a whole report of metrics."""
-    return text.encode(errors="replace").decode()
-
-
 class Known(NamedTuple):
     """An answer given before: whose, by what command line, and when that was looked at."""
 
     start_ns: int
     arguments: bytes
     checked: float
-    identity: Identity
+    who: Who
 
 
 class Identifier:
     """Answers who a row belongs to; keeps one answer per process."""
 
-    def __init__(self, proc: Path = Path("/proc")) -> None:
+    def __init__(self, proc: Path = Path("/proc"), rules: tuple[Rule, ...] = ()) -> None:
         self._proc = proc
+        self._rules = rules
         self._cgroups = Cgroups()
         self._known: OrderedDict[int, Known] = OrderedDict()
         self._born: OrderedDict[tuple[int, int], Birth] = OrderedDict()
@@ -137,24 +98,34 @@ class Identifier:
                 del self._newest[tgid]
             self._forgotten += 1
 
+    def set_rules(self, rules: tuple[Rule, ...]) -> None:
+        """Have other rules from now on."""
+        self._rules = rules
+        self._known.clear()
+
     def __call__(self, row: Any) -> Identity:
         """Return the identity of a row's process."""
+        is_server = row.role == SERVER
+        return self.who(row).at("server" if is_server else "client", row.local_port if is_server else row.remote_port)
+
+    def who(self, row: Any) -> Who:
+        """Return a row's process, whatever its connection."""
         known = self._known.get(row.tgid)
         if known and known.start_ns != row.process_start_ns:
             known = None
         now = time.monotonic()
         if known and now - known.checked < RECHECK_S:
-            return known.identity
+            return known.who
         try:
             known = self._look(row, known, now)
         except (OSError, IndexError, ValueError):
-            return known.identity if known else self._as_born(row)
+            return known.who if known else self._as_born(row)
         self._known[row.tgid] = known
         self._known.move_to_end(row.tgid)
         if len(self._known) > CACHE_MAX:
             self._known.popitem(last=False)
             self._forgotten += 1
-        return known.identity
+        return known.who
 
     def _look(self, row: Any, known: Known | None, now: float) -> Known:
         """Look in /proc, again only if exec has made another of the process; raises OSError if it is gone."""
@@ -162,8 +133,8 @@ class Identifier:
         if row.process_start_ns and (self._may_be_another(row) or not has_begun_at(root, row.process_start_ns)):
             raise ProcessLookupError(row.tgid)  # another has its pid by now
         arguments = (root / "cmdline").read_bytes()
-        identity = known.identity if known and known.arguments == arguments else self._read(row, root)
-        return Known(row.process_start_ns, arguments, now, identity)
+        who = known.who if known and known.arguments == arguments else self._read(row, root)
+        return Known(row.process_start_ns, arguments, now, who)
 
     def _may_be_another(self, row: Any) -> bool:
         """Whether /proc may show another process of the same number: it tells apart by ticks of the clock alone."""
@@ -172,36 +143,39 @@ class Identifier:
         is_young = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - row.process_start_ns < 2 * TICK_NS
         return is_young and (row.tgid, row.process_start_ns) in self._born
 
-    def _read(self, row: Any, root: Path) -> Identity:
+    def _read(self, row: Any, root: Path) -> Who:
         """Name a process that lives; where /proc does not show all of it, exec may have left more."""
         process = _read(root)
         if not process.executable and (row.tgid, row.process_start_ns) in self._born:
             return self._as_born(row)
-        identity = identity_of(process)
-        return identity if identity.service_name else Identity(row.comm.decode(errors="backslashreplace"))
+        return who_is(process, self._rules)
 
-    def _as_born(self, row: Any) -> Identity:
+    def _as_born(self, row: Any) -> Who:
         """Name a process that is gone by what exec left of it; if it was only forked, it is its parent."""
         birth = self._born.get((row.tgid, row.process_start_ns))
         if birth:
             executable = os.path.realpath(birth.filename) if birth.filename.startswith("/") else birth.filename
-            return identity_of(
-                Process(birth.arguments, birth.environment, self._cgroups.path(birth.cgroup), executable)
-            )
+            process = Process(birth.arguments, birth.environment, self._cgroups.path(birth.cgroup), executable)
+            return who_is(process, self._rules)
         if row.executed:  # what it was begun with was lost: its parent is another program
-            return Identity(row.comm.decode(errors="backslashreplace"))
+            return self._by_thread(row)
         known = self._known.get(row.parent_tgid)
         if known and known.start_ns == row.parent_start_ns:
-            return known.identity
-        return self._parent(row) or Identity(row.comm.decode(errors="backslashreplace") or NAMELESS)
+            return known.who
+        return self._parent(row) or self._by_thread(row)
 
-    def _parent(self, row: Any) -> Identity | None:
+    def _by_thread(self, row: Any) -> Who:
+        """Name a row by its thread, when nothing else is known of its process."""
+        name = row.comm.decode(errors="backslashreplace") or NAMELESS
+        return Who(Identity(name), tuple(rule for rule in self._rules if rule.is_of(UNKNOWN)))
+
+    def _parent(self, row: Any) -> Who | None:
         """Name a row's parent, if that one was executing the same (by its thread's name) and still lives."""
         root = self._proc / str(row.parent_tgid)
         try:
             if not row.parent_start_ns or not has_begun_at(root, row.parent_start_ns):
                 return None
             same = (root / "comm").read_bytes().rstrip(b"\n") == row.comm
-            return identity_of(_read(root)) if same else None
+            return who_is(_read(root), self._rules) if same else None
         except (OSError, IndexError, ValueError):
             return None

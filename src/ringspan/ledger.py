@@ -16,6 +16,7 @@ UNSEEN = {
     "desync_overrun": "times a call held more than can be followed",
     "desync_invalid": "times a message broke off",
     "desync_overlap": "times two calls overlapped",
+    "desync_unseen": "times bytes moved that no call showed",
     "desync_no_place": "times an answer's request had found no place",
     "connections_table_full": "times a connection was not followed (table full)",
     "connections_evicted": "connections given up (table full)",
@@ -25,7 +26,7 @@ UNSEEN = {
     "own_table_full": "own connections not told apart (table full)",
     "processes_lost_ring_full": "processes whose names may be missed (ring full)",
     "missed_runs": "program runs the kernel skipped",
-    "missed_returns": "returns of functions not seen (kprobe: too many threads in one)",
+    "missed_returns": "returns of functions not seen (too many threads in one, or skipped runs)",
 }
 # Of caches that were full: what was dropped is made anew where it can be.
 LET_GO = {
@@ -35,6 +36,8 @@ LET_GO = {
     "resources": "resources",
     "first_ends": "exchanges awaited from their other end",
     "verdicts": "times all verdicts on executables",
+    "routes": "records without room for their route",
+    "learners": "services' learned routes",
     "series": "records without a series of their own",
 }
 
@@ -104,27 +107,47 @@ class Ledger:
         return [*out, f"ledger let go (full): {', '.join(gone)}"] if gone else out
 
 
-def exchange_account(kernel: dict[str, int], in_flight: int, swept: int, filtered_here: int, unknown: int) -> Account:
+@dataclass(frozen=True)
+class Here:
+    """What became of records after they had crossed the ring, before they were counted as recorded."""
+
+    filtered: int = 0
+    unknown: int = 0  # whether they were asked for
+    by_rule: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def all(self) -> int:
+        """How many there were."""
+        return self.filtered + self.unknown + sum(self.by_rule.values())
+
+    def parts(self) -> dict[str, int]:
+        """Return what rules dropped, by rule."""
+        return {f"filtered (rule {name})": count for name, count in sorted(self.by_rule.items())}
+
+
+def exchange_account(kernel: dict[str, int], in_flight: int, swept: int, here: Here) -> Account:
     """Seen = recorded + in flight + filtered + lost[reason]."""
     lost = {
         f"lost ({key.removeprefix(LOST).replace('_', ' ')})": v for key, v in kernel.items() if key.startswith(LOST)
     }
     parts = {
-        "recorded": kernel["recorded"] + swept - filtered_here - unknown,
+        "recorded": kernel["recorded"] + swept - here.all,
         "in flight": in_flight,
-        "filtered": kernel["filtered"] + filtered_here,
+        "filtered": kernel["filtered"] + here.filtered,
+        **here.parts(),
     }
-    return Account("exchanges", "seen", kernel["seen"], parts | lost | {UNKNOWN: unknown})
+    return Account("exchanges", "seen", kernel["seen"], parts | lost | {UNKNOWN: here.unknown})
 
 
-def connect_account(kernel: dict[str, int], filtered_here: int, unknown: int) -> Account:
+def connect_account(kernel: dict[str, int], here: Here) -> Account:
     """Failed connects: seen = recorded + filtered + lost."""
     prefix = "connect_failures_"
     parts = {
-        "recorded": kernel[f"{prefix}recorded"] - filtered_here - unknown,
-        "filtered": kernel[f"{prefix}filtered"] + filtered_here,
+        "recorded": kernel[f"{prefix}recorded"] - here.all,
+        "filtered": kernel[f"{prefix}filtered"] + here.filtered,
+        **here.parts(),
         "lost (ring full)": kernel[f"{prefix}lost_ring_full"],
-        UNKNOWN: unknown,
+        UNKNOWN: here.unknown,
     }
     return Account("failed connects", "seen", kernel[f"{prefix}seen"], parts)
 

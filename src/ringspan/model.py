@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ringspan import contract
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy as np
 
 Row = NamedTuple("Row", [(name.lstrip("_"), Any) for name in contract.RECORD.names or ()])  # type: ignore[misc]
@@ -24,6 +26,21 @@ class Identity:
 
     service_name: str
     executable: str | None = None
+    attributes: tuple[tuple[str, str], ...] = ()  # what else its resource has
+
+
+class Route(NamedTuple):
+    """A route: a template of paths; and whether it was learned, not given."""
+
+    template: str
+    learned: bool = False
+
+
+class Routes(NamedTuple):
+    """The routes of a batch: of each record its number, and what has that number."""
+
+    numbers: np.ndarray[Any, np.dtype[np.int64]]
+    of: Callable[[int], Route | None]
 
 
 @dataclass

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import NamedTuple
 from urllib.parse import unquote
 
 REDACTED = "REDACTED"
@@ -15,6 +16,18 @@ SECRET_KEY = re.compile(
     r"|bearer|^(?:sig|auth|authorization|sid|otp|pin|pass|pw|key|code)$",
     re.IGNORECASE,
 )
+# What is a secret by its form, whatever it is called: JSON in base64 (a JWT), and what issuers of keys mark as theirs.
+TOKEN = re.compile(
+    r"eyJ[A-Za-z0-9_-]{10,}|(?:gh[opsur]|github_pat|glpat|npm|pypi|dop_v1|shpat|[sr]k_live|[sr]k_test)[_-][A-Za-z0-9_-]{16,}"
+    r"|xox[abeprs]-[A-Za-z0-9-]{10,}|(?:AKIA|ASIA)[A-Z0-9]{16}|AIza[A-Za-z0-9_-]{30,}|sk-[A-Za-z0-9_-]{20,}"
+)
+# A segment of a path that a secret follows, if what follows it is not plainly a word.
+BEFORE_SECRET = re.compile(
+    r"(?:.*[-_])?(?:tokens?|reset|passwords?|secrets?|verify|verification|confirm|confirmation|activate|activation|invites?"
+    r"|invitations?|magic|magic-link|unsubscribe|keys?|api-?keys?|sessions?|otp|share|signatures?)(?:[-_].*)?",
+    re.IGNORECASE,
+)
+ORIGIN = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://[^/]*")
 MARK = r"((?::|%(?:25)*3a)(?:[/\\]|%(?:25)*(?:2f|5c)){2})"  # begins at what is rare: linear
 AT = r"(?:@|%(?:25)*40)"
 USERINFO = re.compile(rf"{MARK}[^/?#]*{AT}", re.IGNORECASE)
@@ -26,12 +39,53 @@ ENCODED_MARK = re.compile(r"(%(?:25)*3f)", re.IGNORECASE)
 DECODINGS_MAX = 8
 
 
+class PathMask(NamedTuple):
+    """Segments of a path, each with whether it is a secret; `rest`: all that follows is one."""
+
+    segments: tuple[tuple[re.Pattern[str], bool], ...]
+    rest: bool = False
+
+    def secrets(self, segments: list[str]) -> set[int]:
+        """Return which segments are secrets; none, if they are not of this form."""
+        count = len(self.segments)
+        if len(segments) < count or (len(segments) > count and not self.rest):
+            return set()
+        if not all(pattern.fullmatch(one) for (pattern, _), one in zip(self.segments, segments, strict=False)):
+            return set()
+        found = {at for at, (_, is_secret) in enumerate(self.segments) if is_secret}
+        return found | (set(range(count, len(segments))) if self.rest else set())
+
+
+class Policy(NamedTuple):
+    """What is a secret beyond what looks like one, and which names are none though they do."""
+
+    keys: re.Pattern[str] | None = None
+    spared: re.Pattern[str] | None = None
+    paths: tuple[PathMask, ...] = ()
+
+
+_policies = [Policy()]
+
+
+def configure(policy: Policy) -> None:
+    """Have another policy from now on, everywhere."""
+    _policies[0] = policy
+
+
+def _is_secret(name: str) -> bool:
+    """Whether a name is one of secrets."""
+    policy = _policies[0]
+    if policy.keys and policy.keys.fullmatch(name):
+        return True
+    return bool(SECRET_KEY.search(name)) and not (policy.spared and policy.spared.fullmatch(name))
+
+
 def query(text: str, *, cut: bool = False) -> str:
     """Replace the values of secret-looking keys of a query string, and of queries inside its values."""
     if _entangled(text):
         return REDACTED
     text = userinfo(text, cut=cut)
-    if "=" not in text and "%" not in text:
+    if "=" not in text and "%" not in text and not TOKEN.search(text):
         return text
     parts = text.split("&")
     if _hidden(text, cut=cut) and any(MARKED.search(_decoded(part)) for part in parts if not _hidden(part)):
@@ -49,6 +103,7 @@ def path(text: str, *, cut: bool = False) -> str:
     before, *after = ENCODED_MARK.split(text, 1)
     if ";" in before:
         before = "/".join(_parameters(segment) for segment in before.split("/"))
+    before = _segments(before)
     return f"{before}{after[0]}{query(after[1])}" if after else before
 
 
@@ -99,7 +154,7 @@ def _entangled(text: str) -> bool:
     for match in (*USERINFO.finditer(text), *USERINFO.finditer(decoded)):
         inside = _decoded(match[0])
         keys = (*_names(inside), *SEPARATOR.split(inside)[1:])
-        if any(map(SECRET_KEY.search, keys)):
+        if any(map(_is_secret, keys)):
             return True
     return False
 
@@ -121,6 +176,25 @@ def _without_value(pair: str, *, is_last: bool) -> str:
     return pair if is_last and not value else f"{key}={REDACTED}"
 
 
+def _segments(text: str) -> str:
+    """Redact segments of a path that are secrets by their form, by what stands before them, or as they were named."""
+    origin = ORIGIN.match(text)
+    head = origin[0] if origin else ""
+    segments = text[len(head) :].split("/")
+    plain = [_decoded(segment.partition(";")[0]) for segment in segments]
+    secret = {at for mask in _policies[0].paths for at in mask.secrets(plain)}
+    for at, one in enumerate(plain):
+        if TOKEN.search(one) or (at and BEFORE_SECRET.fullmatch(plain[at - 1]) and _is_random(one)):
+            secret.add(at)
+    return head + "/".join(REDACTED if at in secret and one else one for at, one in enumerate(segments))
+
+
+def _is_random(text: str) -> bool:
+    """Whether a text is long enough for a secret, and not plainly a word or words."""
+    digits = sum(letter.isdigit() for letter in text)
+    return (len(text) >= 8 and digits >= 2) or (len(text) >= 20 and text.isalnum())
+
+
 def _parameters(segment: str) -> str:
     """Redact the parameters of a path segment (RFC 3986 section 3.3), such as ;jsessionid=."""
     name, semicolon, rest = segment.partition(";")
@@ -128,7 +202,7 @@ def _parameters(segment: str) -> str:
 
 
 def _tells(text: str) -> bool:
-    return any(map(SECRET_KEY.search, _names(text))) or userinfo(text) != text
+    return any(map(_is_secret, _names(text))) or userinfo(text) != text or bool(TOKEN.search(text))
 
 
 def _names(text: str) -> Iterator[str]:

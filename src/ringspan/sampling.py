@@ -68,18 +68,31 @@ class Sampler:
 
     def __init__(self, rule: Rule, spans_per_second: float) -> None:
         self._rule = rule
-        self._rate = spans_per_second
-        self._tokens = self._burst = max(BURST_MIN, spans_per_second * BURST_S)
+        self.set_rate(spans_per_second)
+        self._tokens = self._burst
         self._last = 0.0
         self.unsampled = {"sampler": 0, "budget": 0}
 
-    def keep(self, batch: Array, slowness: Array, now: float) -> Array:
-        """Return which records become spans; slowness is each one's duration over the mean of its like."""
+    def set_rate(self, spans_per_second: float) -> None:
+        """Have another budget from now on."""
+        self._rate = spans_per_second
+        self._burst = max(BURST_MIN, spans_per_second * BURST_S)
+
+    def keep(self, batch: Array, slowness: Array, now: float, shares: Array | None = None) -> Array:
+        """Return which records become spans.
+
+        Slowness is each one's duration over the mean of its like; shares are what rules leave of its traces.
+        """
         trace_ids, has_parent, sampled = _parents(batch)
         kept = _by_ratio(trace_ids, self._rule.ratio)
         if self._rule.parent_based:
             kept = np.where(has_parent, sampled, kept)
         self.unsampled["sampler"] += len(batch) - int(kept.sum())
+        if shares is not None:
+            ruled_out = kept & ~_by_shares(trace_ids, shares)
+            if ruled_out.any():
+                self.unsampled["rule"] = self.unsampled.get("rule", 0) + int(ruled_out.sum())
+            kept &= ~ruled_out
         if self._rate:
             within = self._within_budget(batch[kept], slowness[kept], trace_ids[kept], now)
             self.unsampled["budget"] += len(within) - int(within.sum())
@@ -104,6 +117,13 @@ class Sampler:
             within[chosen] = True
             self._tokens -= len(chosen)
         return within
+
+
+def _by_shares(trace_ids: Array, shares: Array) -> Array:
+    """Do the same with a share for each."""
+    bounds = np.minimum(shares * float(1 << 64), float((1 << 64) - 2048)).astype(np.uint64)  # the largest double below
+    kept: Array = (shares >= 1) | (trace_ids < bounds)
+    return kept
 
 
 def _by_ratio(trace_ids: Array, ratio: float) -> Array:

@@ -29,7 +29,8 @@ ALLOWED = {
     "who and where": "getegid geteuid getgid getgroups getpgrp getpid getppid getrandom getresgid getresuid getrusage "
     "getuid sysinfo uname wait4 waitid",
 }
-FAMILIES = (socket.AF_UNIX, socket.AF_INET, socket.AF_INET6, socket.AF_NETLINK)
+# No Unix socket: of many a daemon behind one, root may ask anything, with or without capabilities.
+FAMILIES = (socket.AF_INET, socket.AF_INET6, socket.AF_NETLINK)
 # Of maps and programs that it holds: BPF_MAP_{LOOKUP,UPDATE,DELETE}_ELEM, _GET_NEXT_KEY, BPF_PROG_RUN and
 # BPF_MAP_LOOKUP_BATCH (enum bpf_cmd in linux/bpf.h).
 BPF_COMMANDS = (1, 2, 3, 4, 10, 24)
@@ -78,7 +79,7 @@ def _attaching(library: Any) -> Any:
     return rules.rules
 
 
-def _filter(library: Any) -> Any:
+def _filter(library: Any, *, unix_sockets: bool = False) -> Any:
     equal, masked = library.EQ, library.MASKED_EQ
     made = _Rules(library, ALLOWED)
     add = made.add
@@ -92,7 +93,7 @@ def _filter(library: Any) -> Any:
         add("ioctl", (1, equal, number))
     for number in (PR_SET_NAME, PR_GET_NAME, PR_SET_VMA):
         add("prctl", (0, equal, number))
-    for family in FAMILIES:
+    for family in (*FAMILIES, *([socket.AF_UNIX] if unix_sockets else [])):
         add("socket", (0, equal, family))
     add("socketpair", (0, equal, socket.AF_UNIX))
     for command in BPF_COMMANDS:
@@ -100,11 +101,11 @@ def _filter(library: Any) -> Any:
     return made.rules
 
 
-def enter(*, attaching: bool = False) -> bool:
+def enter(*, attaching: bool = False, unix_sockets: bool = False) -> bool:
     """Allow only these calls from now on, in all threads; returns whether it could be done, and says why not."""
     try:
         library = _library()
-        rules = _attaching(library) if attaching else _filter(library)
+        rules = _attaching(library) if attaching else _filter(library, unix_sockets=unix_sockets)
         rules.set_attr(library.Attr.CTL_TSYNC, 1)
         rules.set_attr(library.Attr.CTL_OPTIMIZE, 2)  # a binary tree: a call then costs some tens of nanoseconds
         rules.load()

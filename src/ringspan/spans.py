@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from ringspan.clock import Clock
-    from ringspan.model import Identity
+    from ringspan.model import Identity, Route
 
 CONNECT_FAILURE = contract.number("RECORD_CONNECT_FAILURE")
 SERVER = contract.number("ROLE_SERVER")
@@ -32,6 +32,7 @@ KNOWN_METHODS = {
     method.strip()
     for method in (os.environ.get("OTEL_INSTRUMENTATION_HTTP_KNOWN_METHODS") or DEFAULT_METHODS).upper().split(",")
 }
+ROUTE_SOURCE = "ringspan.route.source"
 TRUNCATED = contract.names("TRUNCATED_")
 HTTP_PORT, HTTPS_PORT = 80, 443  # the scheme's (RFC 9110 section 4.2), where the socket has none or is not known
 FACTS_MAX = 4096
@@ -60,9 +61,9 @@ class SpanMaker:
         self._facts: dict[tuple[Any, ...], Facts] = {}
         self.forgotten = 0
 
-    def span(self, row: Any) -> Span:
-        """Make the span of one row."""
-        facts = self._shared(row)
+    def span(self, row: Any, route: Route | None = None) -> Span:
+        """Make the span of one row, and of its route if that is known."""
+        facts = self._shared(row, route)
         own = {"process.pid": row.tgid}
         if row.role == SERVER and row.family in INTERNET:
             own[network_attributes.NETWORK_PEER_PORT] = row.remote_port
@@ -84,12 +85,16 @@ class SpanMaker:
             identity=self._identify(row),
         )
 
-    def _shared(self, row: Any) -> Facts:
+    def forget(self) -> None:
+        """Describe all anew: what is redacted has changed."""
+        self._facts.clear()
+
+    def _shared(self, row: Any, route: Route | None) -> Facts:
         """Describe a row, once for all that are alike; the oldest are forgotten."""
-        key = _alike(row)
+        key = (route, *_alike(row))
         facts = self._facts.get(key)
         if facts is None:
-            facts = describe(row)
+            facts = describe(row, route)
             self._add_opted_in(facts.attributes, row)
             if len(self._facts) >= FACTS_MAX:
                 del self._facts[next(iter(self._facts))]
@@ -128,7 +133,7 @@ def _alike(row: Any) -> tuple[Any, ...]:
     )  # fmt: skip
 
 
-def describe(row: Any) -> Facts:
+def describe(row: Any, route: Route | None = None) -> Facts:
     """Say what the conventions want to know of a row, but for its times, ids and numbers of its own."""
     is_connect = row.kind == CONNECT_FAILURE
     attributes = _connect_attributes(row) if is_connect else _exchange_attributes(row)
@@ -137,8 +142,12 @@ def describe(row: Any) -> Facts:
     is_error = bool(error) or row.status >= (500 if server else 400)
     if is_error:
         attributes[error_attributes.ERROR_TYPE] = error or str(row.status)
+    if route:
+        attributes[http_attributes.HTTP_ROUTE] = route.template
+        if route.learned:
+            attributes[ROUTE_SOURCE] = "learned"
     return Facts(
-        name="tcp connect" if is_connect else _name(row),
+        name="tcp connect" if is_connect else _name(row, route),
         kind="server" if server else "client",
         is_error=is_error,
         attributes=attributes,
@@ -146,10 +155,11 @@ def describe(row: Any) -> Facts:
     )
 
 
-def _name(row: Any) -> str:
-    """The method; the path only once a low-cardinality route is known."""
+def _name(row: Any, route: Route | None) -> str:
+    """The method, and the route if there is one; never the path."""
     method = text(row.method)
-    return method if method in KNOWN_METHODS else "HTTP"
+    name = method if method in KNOWN_METHODS else "HTTP"
+    return f"{name} {route.template}" if route else name
 
 
 def scheme(row: Any) -> str:

@@ -6,7 +6,9 @@ import logging
 import os
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
 
 from ringspan import ledger
 from ringspan.deliver import Delivery
@@ -23,16 +25,16 @@ from ringspan.sampling import Sampler, rule_from_environment
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import numpy as np
     from opentelemetry.sdk.metrics.export import MetricExporter
 
     from ringspan.clock import Clock
     from ringspan.config import Settings
     from ringspan.ledger import Account, Ledger
     from ringspan.metrics.own import Cost
-    from ringspan.model import Identity, Span
+    from ringspan.model import Identity, Routes, Span
     from ringspan.spans import SpanMaker
 
+Array = np.ndarray[Any, np.dtype[Any]]
 TIDY_S = 1.0
 INTERVAL_MS = 60_000  # OTEL_METRIC_EXPORT_INTERVAL's default
 
@@ -55,7 +57,24 @@ class State:
 
     ledger: Ledger
     cost: Cost
-    in_flight: np.ndarray[Any, np.dtype[Any]]
+    in_flight: Array
+    routes: tuple[int, int] = (0, 0)  # how many, and how many records found no room for theirs
+
+
+class Taken(NamedTuple):
+    """A batch of records, and what is known of each by column."""
+
+    batch: Array
+    shares: Array | None = None  # of its traces that rules leave
+    routes: Routes | None = None
+
+    def spans(self, maker: SpanMaker, kept: Array | slice = slice(None)) -> list[Span]:
+        """Make spans of those that are kept."""
+        some = rows(self.batch[kept])
+        if not self.routes:
+            return [maker.span(row) for row in some]
+        numbers = self.routes.numbers[kept].tolist()
+        return [maker.span(row, self.routes.of(number)) for row, number in zip(some, numbers, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -127,20 +146,26 @@ class Telemetry:
         """How many records the metrics have counted."""
         return self._metrics.counted
 
+    def set(self, spans_per_second: float, *, by_port: bool) -> None:
+        """Have another budget of spans from now on, and services named by other rules."""
+        self._way.sampler.set_rate(spans_per_second)
+        self._metrics.regroup(by_port=by_port)
+
     @property
     def let_go(self) -> dict[str, int]:
         """How much was dropped for want of room."""
         resources = self._delivery.forgotten if self._delivery else 0
         return {"resources": resources, "series": self._metrics.overflowed}
 
-    def take(self, batch: np.ndarray[Any, np.dtype[Any]], made: list[Span] | None, now: float) -> None:
+    def take(self, taken: Taken, made: list[Span] | None, now: float) -> None:
         """Count a batch, and queue the spans that the sampler keeps; `made` are all its spans, if they exist."""
-        slots = self._metrics.add(batch, now, time.time_ns())
+        batch = taken.batch
+        slots = self._metrics.add(batch, now, time.time_ns(), taken.routes)
         if not self._delivery:
             return
-        kept = self._way.sampler.keep(batch, self._metrics.slowness(batch, slots), now)
+        kept = self._way.sampler.keep(batch, self._metrics.slowness(batch, slots), now, taken.shares)
         if made is None:
-            chosen = [self._spans.span(row) for row in rows(batch[kept])]
+            chosen = taken.spans(self._spans, kept)
         else:
             chosen = [span for span, keep in zip(made, kept.tolist(), strict=True) if keep]
         if chosen:
@@ -190,6 +215,7 @@ class Telemetry:
             *own.ledger_readings(state.ledger),
             *own.cost_readings(state.cost),
             *own.series_readings(len(snapshot.keys), snapshot.overflowed),
+            *own.route_readings(*state.routes),
         ]
         active = self._active.count(state.in_flight) if self._active else {}
         return report.Report.of(snapshot, readings, active, self._began_unix_ns)

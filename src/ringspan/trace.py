@@ -4,32 +4,37 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
 import sys
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ringspan import contract, ledger, privileges, sandbox, telemetry
+from ringspan import contract, ledger, notify, privileges, redact, redaction, reload, routes, rules, sandbox, telemetry
 from ringspan.clock import Clock
 from ringspan.counts import Counts
 from ringspan.errors import CannotTrace, UsageError
 from ringspan.evict import Evictor
 from ringspan.identify import Identifier
 from ringspan.metrics.own import Cost
-from ringspan.model import rows
+from ringspan.otlp.endpoint import names_unix_socket
 from ringspan.probe.session import Probe
 from ringspan.probe.settings import BIRTH_RING_BYTES
 from ringspan.ring import MOST, Ring
+from ringspan.router import Router
+from ringspan.routes import Routing
 from ringspan.spans import SpanMaker
 from ringspan.sweep import Sweeper
-from ringspan.telemetry import State
+from ringspan.telemetry import State, Taken
+from ringspan.verdicts import Verdicts
 from ringspan.view import json_rows, lines
 from ringspan.view.output import Output
 from ringspan.view.table import Snapshot, TableView
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ringspan.config import Settings
     from ringspan.executables import Executables
     from ringspan.launch import Starts
@@ -41,17 +46,6 @@ LOOK_S = 0.025
 LAST_PROGRAMS_S = 0.02  # after detaching, a program may still be running on another CPU for so long
 CLOSE_S, OUTPUT_S = 1.0, 0.4
 log = logging.getLogger(__name__)
-
-
-def notify_ready() -> None:
-    """Tell systemd that capture has begun (sd_notify); does nothing elsewhere."""
-    address = os.environ.get("NOTIFY_SOCKET")
-    if address:
-        try:
-            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
-                channel.sendto(b"READY=1", address.replace("@", "\0", 1) if address.startswith("@") else address)
-        except OSError as error:
-            log.warning("NOTIFY_SOCKET %s cannot be told: %s", address, error.strerror)
 
 
 class Rates:
@@ -70,10 +64,22 @@ class Rates:
         self.cpu = (self._before[2] - used) / seconds
 
 
+@dataclass(frozen=True)
+class Run:
+    """What is asked of a run, and by whom it may be asked for more."""
+
+    settings: Settings
+    executables: Executables | None
+    stop: Stop
+    read_again: Callable[[], Settings] | None = None
+
+
 class Tracer:
     """One run: owns the probe, the ring and what comes of the records."""
 
-    def __init__(self, settings: Settings, probe: Probe, executables: Executables | None, way: Way | None) -> None:
+    def __init__(self, run: Run, probe: Probe, way: Way | None) -> None:
+        settings, executables = run.settings, run.executables
+        self._stop, self._read_again = run.stop, run.read_again
         self._settings = settings
         self._probe = probe
         self._executables = executables
@@ -82,6 +88,8 @@ class Tracer:
         self._births = Ring(probe.maps["births"], BIRTH_RING_BYTES, contract.BIRTH)
         self._clock = Clock()
         self._identify = Identifier()
+        self._verdicts = Verdicts((), lambda row: self._identify.who(row).deciding)
+        self._router = Router(Routing(), self._identify)
         self._spans = SpanMaker(self._clock, self._identify, settings.opt_in)
         self._counts = Counts()
         self._taken = 0
@@ -93,10 +101,11 @@ class Tracer:
         self._table: TableView | None = None
         self.tls: TlsStart | None = None
         self._rates = Rates(time.monotonic())
+        self._set(settings)
 
-    def run(self, stop: Stop) -> None:
+    def run(self) -> None:
         """Drain until the duration is over or a signal comes."""
-        settings = self._settings
+        settings, stop = self._settings, self._stop
         if settings.show == "table":
             self._table = TableView()
         now = time.monotonic()
@@ -112,6 +121,7 @@ class Tracer:
                     self._clock.refresh()
                     self._take(self._sweeper.sweep(), now)
                     self._evictor.evict()
+                    self._verdicts.forget()
                     if self.tls:
                         self.tls.check()
                     next_sweep = now + 1
@@ -119,9 +129,34 @@ class Tracer:
                     self._telemetry.tick(now, self._state)
                 if now >= next_show or (self._table and self._table.poll()):
                     self._show(now)
-                    next_show = now + settings.interval
+                    next_show = now + self._settings.interval
+                if stop.reload:
+                    stop.reload = False
+                    self._reload()
         finally:
             self._finish()
+
+    def _reload(self) -> None:
+        """Read settings again; what comes meanwhile waits in the ring."""
+        try:
+            self._set(reload.again(self._settings, self._read_again))
+        except UsageError as error:  # a file that settings name has just changed again
+            reload.say(f"settings are kept as they were: {error}")
+
+    def _set(self, settings: Settings) -> None:
+        """Have other settings from now on, of those that can change."""
+        found = rules.parse(settings.rules, "rules")
+        routing = Routing(routes.parse(settings.routes, "routes"), settings.learn_routes, settings.routes_max)
+        policy = redaction.policy(settings.redact_keys, settings.redact_except, settings.redact_paths)
+        self._settings = settings
+        redact.configure(policy)
+        self._spans.forget()
+        self._counts.forget()
+        self._identify.set_rules(found)
+        self._verdicts.set_rules(found)
+        self._router.set_routing(routing)
+        if self._telemetry:
+            self._telemetry.set(settings.spans_per_second, by_port=rules.name_by_port(found))
 
     def _finish(self) -> None:
         if self.tls:
@@ -155,17 +190,19 @@ class Tracer:
     def _take(self, batch: np.ndarray[Any, np.dtype[Any]], now: float) -> None:
         if self._executables and len(batch):
             batch = self._judged(batch)
+        batch, shares = self._verdicts.keep(batch)
         if not len(batch):
             return
         self._taken += len(batch)
         if self._settings.show in ("table", "lines"):
             self._counts.add(batch)
+        taken = Taken(batch, shares, self._router.of(batch))
         spans = None
         if self._settings.show == "json":
-            spans = [self._spans.span(row) for row in rows(batch)]
+            spans = taken.spans(self._spans)
             self._output.put(json_rows.text(spans), len(spans))
         if self._telemetry:
-            self._telemetry.take(batch, spans, now)
+            self._telemetry.take(taken, spans, now)
 
     def _judged(self, batch: np.ndarray[Any, np.dtype[Any]]) -> np.ndarray[Any, np.dtype[Any]]:
         """Take out records of executables that the kernel had not been told about when they passed."""
@@ -207,10 +244,8 @@ class Tracer:
     def _ledger(self) -> ledger.Ledger:
         kernel = self._probe.counters()
         in_flight = self._probe.count_in_flight()
-        exchanges = ledger.exchange_account(
-            kernel, in_flight, self._sweeper.swept, self._filtered["exchanges"], self._unknown["exchanges"]
-        )
-        connects = ledger.connect_account(kernel, self._filtered["connects"], self._unknown["connects"])
+        exchanges = ledger.exchange_account(kernel, in_flight, self._sweeper.swept, self._here("exchanges"))
+        connects = ledger.connect_account(kernel, self._here("connects"))
         recorded = exchanges.parts["recorded"] + connects.parts["recorded"]
         accounts = [exchanges, connects]
         if self._settings.show == "json":
@@ -221,17 +256,24 @@ class Tracer:
             accounts.append(ledger.metric_account(recorded, self._taken))
         return ledger.Ledger(accounts, kernel | {"missed_runs": self._probe.missed_runs()}, self._let_go())
 
+    def _here(self, what: str) -> ledger.Here:
+        return ledger.Here(self._filtered[what], self._unknown[what], dict(self._verdicts.dropped[what]))
+
     def _let_go(self) -> dict[str, int]:
         return {
             "descriptions": self._spans.forgotten,
             "first_ends": self._counts.forgotten,
+            "routes": self._router.overflowed,
+            "learners": self._router.forgotten,
             "verdicts": self._executables.emptied if self._executables else 0,
             **self._identify.let_go,
             **(self._telemetry.let_go if self._telemetry else {}),
         }
 
     def _state(self) -> State:
-        return State(self._ledger(), Cost.now(self._probe.run_time()[0]), self._probe.in_flight())
+        in_flight = self._verdicts.undropped(self._probe.in_flight())
+        routes = len(self._router), self._router.overflowed
+        return State(self._ledger(), Cost.now(self._probe.run_time()[0]), in_flight, routes)
 
 
 def _finish(starts: Starts, stop: Stop) -> Probe | None:
@@ -255,11 +297,12 @@ def confine(settings: Settings) -> None:
         except OSError as error:
             raise CannotTrace(f"cannot become {settings.user}: {error.strerror}", "see ringspan doctor") from error
     if settings.sandbox:
-        sandbox.enter()
+        sandbox.enter(unix_sockets=names_unix_socket(settings.otlp, os.environ))
 
 
-def run(settings: Settings, starts: Starts, executables: Executables | None, stop: Stop) -> int:
+def run(run: Run, starts: Starts) -> int:
     """Trace as asked, with a probe that is being compiled; returns the exit status; raises CannotTrace, UsageError."""
+    settings = run.settings
     telemetry.silence_sdk()
     try:
         way = telemetry.prepare(settings)
@@ -268,13 +311,14 @@ def run(settings: Settings, starts: Starts, executables: Executables | None, sto
         raise
     if not way:
         print("nothing is exported: give --otlp URL or set OTEL_EXPORTER_OTLP_ENDPOINT", file=sys.stderr)
-    probe = _finish(starts, stop)
+    probe = _finish(starts, run.stop)
     if not probe:
         return 0
+    notification = notify.open_channel()
     confine(settings)
-    tracer = Tracer(settings, probe, executables, way)
+    tracer = Tracer(run, probe, way)
     tracer.tls = starts.tls
     print(f"ready: {probe.chosen}", file=sys.stderr, flush=True)
-    notify_ready()
-    tracer.run(stop)
+    notify.ready(notification)
+    tracer.run()
     return 0

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from .stage import Ports, Stage
-from .tracer import for_ports, trace
+from .tracer import CAPTURE, for_ports, trace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,11 +44,13 @@ def ports() -> Ports:
 def stage(ports: Ports, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     """One tracer sees the stage's ports and nothing else; one sees Python, for Unix sockets have no port.
 
-    On a machine where nothing else runs (RINGSPAN_TEST_ALONE) one sees it all.
+    In a guest of the kernel lab, where nothing else runs, one sees it all, and leaves its ledger.
     """
-    if os.environ.get("RINGSPAN_TEST_ALONE"):
+    if job := os.environ.get("LAB_JOB"):
         with trace() as all_of_it:
             yield Stage(all_of_it, all_of_it, ports, tmp_path_factory.mktemp("sockets"))
+            ledger = all_of_it.stop().ledger
+        Path(job, f"{CAPTURE}.ledger").write_text(ledger)
         return
     with trace(*for_ports(ports.all)) as tcp, trace("--exe", os.path.realpath(sys.executable)) as unix:
         yield Stage(tcp, unix, ports, tmp_path_factory.mktemp("sockets"))

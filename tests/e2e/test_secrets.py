@@ -34,8 +34,12 @@ TRAFFIC = [
     f"GET /cb?next=http%3A%2F%2Fu%3A{SEEN}%40h%2F HTTP/1.1\r\nHost: a\r\nProxy-Authorization: {SEEN}\r\n\r\n",
     f"GET http://user:{SEEN}@a.example/x HTTP/1.1\r\nHost: a.example\r\nX-Api-Key: {SEEN}\r\nReferer: http://h/?{SEEN}\r\n\r\n",
     f"GET /basket;jsessionid={SEEN}/x HTTP/1.1\r\nHost: user:{SEEN}@a\r\n\r\n",
+    f"GET /reset-password/{SEEN}77 HTTP/1.1\r\nHost: a\r\n\r\n",
+    f"GET /x/eyJhbGciOiJIUzI1NiJ9.{SEEN}.{SEEN}?a=ghp_{SEEN}{SEEN} HTTP/1.1\r\nHost: a\r\n\r\n",
+    f"GET /door/{SEEN}?shoesize={SEEN} HTTP/1.1\r\nHost: a\r\n\r\n",
     f"POST /form HTTP/1.1\r\nHost: a\r\nContent-Length: {len(SEEN)}\r\n\r\n{SEEN}",
 ]
+SETTINGS = "redact_keys: [shoe*]\nredact_paths: ['/door/{code}']\nlearn_routes: true\nactive_requests: true\n"
 
 
 class Telling(Answering):
@@ -142,14 +146,20 @@ def with_password(url: str) -> str:
 
 @pytest.mark.parametrize("show", ["json", "lines", "table"])
 def test_secrets_of_the_traffic_are_in_nothing_that_leaves(show: str, server: int, scratch: Path) -> None:
+    config = scratch.parent / "ringspan.yaml"
+    config.write_text(SETTINGS)
     with receiver(lambda _n: Reply()) as running:
-        flags = ["--port", str(server), "--show", show, "--interval", "0.2"]
+        flags = ["--port", str(server), "--show", show, "--interval", "0.2", "--config", str(config)]
         run = run_ringspan(flags, given(with_password(running.url)), scratch, lambda: talk(server))
     assert run.status == 0, run.err
     assert b"REDACTED" in run.out
     assert not run.holds(SEEN), run.out
     bodies = b"".join(body for _, body in running.requests)
     assert b"REDACTED" in bodies
+    for route in (b"/door/REDACTED", b"/reset-password/REDACTED", b"/x/REDACTED"):
+        assert route in bodies
+        assert route in run.out
+    assert b"http.route" in bodies  # and learned routes are among what was looked at
     assert bodies.count(b"/basket;jsessionid=REDACTED/x") >= 2  # both ends
     assert SEEN.encode() not in bodies
     assert not any(run.holds(secret) for secret in GIVEN)
@@ -243,4 +253,15 @@ def test_the_doctor_knows_no_secrets() -> None:
     done = subprocess.run(command, env=environment, capture_output=True, check=False)
     assert done.returncode in (0, 3)
     assert done.stdout
+    assert not any(secret.encode() in done.stdout + done.stderr for secret in GIVEN)
+
+
+def test_the_merged_settings_show_no_secrets(tmp_path: Path) -> None:
+    config = tmp_path / "ringspan.yaml"
+    config.write_text(f"otlp: https://user:{PASSWORD}@h/v1?token={KEY}\n")
+    environment = os.environ | given(f"http://user:{PASSWORD}@h") | {"OTEL_EXPORTER_OTLP_CLIENT_KEY": KEY}
+    command = [sys.executable, "-m", "ringspan.cli", "config", "--config", str(config)]
+    done = subprocess.run(command, env=environment, capture_output=True, check=False)
+    assert done.returncode == 0
+    assert b"otlp: https://REDACTED:REDACTED@h/v1?token=REDACTED" in done.stdout
     assert not any(secret.encode() in done.stdout + done.stderr for secret in GIVEN)

@@ -94,8 +94,11 @@ class Tracer:
     @property
     def capture(self) -> str:
         """The capture that the ready line names."""
-        ready = next(line for line in self._errors if line.startswith("ready: capture "))
-        return ready.split()[2]
+        return self.ready_line().split()[2]
+
+    def ready_line(self) -> str:
+        """What it said as it began to capture."""
+        return next(line for line in self._errors if line.startswith("ready: capture "))
 
     def wait_ready(self) -> None:
         """Returns once capture has begun; raises TracerError with stderr if it does not."""
@@ -117,6 +120,12 @@ class Tracer:
         time.sleep(SETTLE_SECONDS)
         self.check_alive()
         return self._matching(where)
+
+    def wait_for_rows(self, total: int, timeout: float) -> None:
+        """Waits until so many rows have come in all, or for the timeout."""
+        end = time.monotonic() + timeout
+        while self.count() < total and time.monotonic() < end:
+            time.sleep(0.05)
 
     def check_alive(self) -> None:
         """Raises TracerError with stderr if the tracer has ended by itself."""

@@ -6,7 +6,7 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,7 +92,7 @@ class Source:
         with tempfile.TemporaryDirectory(dir=folder()) as work:
             self._apt("apt-get", "-q", "download", *packages, cwd=Path(work))
             made = Path(work, "made")
-            merge_usr(made)
+            _merge_usr(made)
             for package in sorted(Path(work).glob("*.deb")):
                 with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", package], stdout=subprocess.PIPE) as tar:
                     run("tar", "-x", "--keep-directory-symlink", "-C", str(made), stdin=tar.stdout)
@@ -100,8 +100,8 @@ class Source:
             made.rename(to)
 
 
-def merge_usr(root: Path, names: Iterable[str] = ("bin", "sbin", "lib", "lib64")) -> None:
+def _merge_usr(root: Path) -> None:
     """Make the links of a root whose programs and libraries are below usr/."""
-    for name in names:
+    for name in ("bin", "sbin", "lib", "lib64"):
         (root / "usr" / name).mkdir(parents=True, exist_ok=True)
         (root / name).symlink_to(f"usr/{name}")

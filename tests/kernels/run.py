@@ -17,8 +17,8 @@ COMMAND_SECONDS = 3600.0
 
 
 def all_kernels(to_readme: bool) -> int:
-    started, began = start_all()
-    results = [one.result() for one in started.values()]
+    began = time.monotonic()
+    results = [one.result() for one in start_all().values()]
     for result in results:
         for capture in CAPTURES:
             for name, text in result.cells[capture].failed.items():

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import json
+import re
+from dataclasses import asdict, fields
 from pathlib import Path
+from typing import Any
 
+import jsonschema
 import pytest
 import yaml
 
-from ringspan import config
+from ringspan import config, merged, reload, schema
 from ringspan.errors import UsageError
 from ringspan.files import config_folder
 
@@ -99,3 +103,105 @@ def test_what_a_file_says_is_not_repeated(tmp_path: Path) -> None:
 def test_a_file_without_end_is_refused() -> None:
     with pytest.raises(UsageError, match="/dev/zero: larger than"):
         config.merge({}, Path("/dev/zero"))
+
+
+def test_default_yaml_says_something_of_every_setting() -> None:
+    said = schema._descriptions()
+    assert {one.name for one in fields(config.Settings) if len(said.get(one.name, "")) < 10} == set()
+
+
+def test_the_schema_that_is_shipped_is_the_codes() -> None:
+    """Written by: ringspan config --schema > config/ringspan.schema.json."""
+    assert json.loads((config_folder() / "ringspan.schema.json").read_text()) == schema.schema()
+
+
+@pytest.mark.parametrize(
+    ("text", "good"),
+    [
+        ("{}", True),
+        ("{interval: 5, role: client, port: 80, exe: [curl, 7], opt_in: [url.scheme], sandbox: false}", True),
+        ("{duration: null, pid: null, otlp: 'HTTPS://a'}", True),
+        ("{intervall: 5}", False),
+        ("{interval: fast}", False),
+        ("{interval: 0}", False),
+        ("{port: 70000}", False),
+        ("{port: [80, x]}", False),
+        ("{role: boss}", False),
+        ("{opt_in: cookie}", False),
+        ("{sandbox: 3}", False),
+        ("{otlp: nonsense}", False),
+        ("{rules: [{drop: true}, {name: 7, match: {exe: [a, b], port: 80}, sample: 0.5}]}", True),
+        ("{rules: [{match: {environment: {OTEL_SERVICE_NAME: shop*}, role: client}, set: {service.name: a}}]}", True),
+        ("{rules: [{}]}", False),
+        ("{rules: [{name: a, match: {exe: a}}]}", False),
+        ("{rules: [{drop: 1}]}", False),
+        ("{rules: [{drop: true, when: now}]}", False),
+        ("{rules: [{match: {exec: a}, drop: true}]}", False),
+        ("{rules: [{match: {exe: []}, drop: true}]}", False),
+        ("{rules: [{match: {port: 0}, drop: true}]}", False),
+        ("{rules: [{match: {role: boss}, drop: true}]}", False),
+        ("{rules: [{match: {environment: {PATH: a}}, drop: true}]}", False),
+        ("{rules: [{sample: 1.5}]}", False),
+        ("{rules: [{set: {Name: a}}]}", False),
+        ("{rules: [{set: {a: [b]}}]}", False),
+        ("{rules: [x]}", False),
+        (
+            "{routes: ['/users/{id}', {service: shop*, template: [/a, '/b/*']}], learn_routes: true, routes_max: 5}",
+            True,
+        ),
+        ("{routes: [users]}", False),
+        ("{routes: [{service: a}]}", False),
+        ("{routes: [{template: a}]}", False),
+        ("{routes: [{path: /a}]}", False),
+        ("{learn_routes: 1}", False),
+        ("{routes_max: 0}", False),
+        ("{redact_keys: [shoe*, 7], redact_except: page_token, redact_paths: ['/door/{code}', '/share/*']}", True),
+        ("{redact_keys: [[a]]}", False),
+        ("{redact_paths: [door]}", False),
+    ],
+)
+def test_schema_and_code_agree_on_what_is_a_mistake(tmp_path: Path, text: str, good: bool) -> None:
+    jsonschema.Draft202012Validator.check_schema(schema.schema())
+    assert jsonschema.Draft202012Validator(schema.schema()).is_valid(yaml.safe_load(text)) == good
+    try:
+        config.merge({}, write(tmp_path, text))
+        taken = True
+    except UsageError:
+        taken = False
+    assert taken == good
+
+
+def test_merged_settings_can_be_read_again_and_say_who_set_them(tmp_path: Path) -> None:
+    path = write(tmp_path, "interval: 5\nexe: ['*/curl', 'a: b']\nrole: null\n")
+    flags: dict[str, Any] = {"role": None, "port": [80, 81], "interval": 7.0}
+    printed = merged.text(flags, path)
+    assert config.merge({}, write(tmp_path, printed)) == config.merge(flags, write(tmp_path, "exe: ['*/curl', 'a: b']"))
+    sources = dict(re.findall(r"^(interval|exe|role|port):.*  # (\w+)$", printed, re.MULTILINE))
+    assert sources == {"interval": "flag", "exe": "file", "role": "default", "port": "flag"}
+
+
+def test_merged_settings_show_no_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "api-key=hunter2")
+    printed = merged.text({}, write(tmp_path, "otlp: https://me:hunter2@h/v1?token=hunter2"))
+    assert "hunter2" not in printed
+    assert "OTEL_EXPORTER_OTLP_HEADERS" in printed
+    assert "otlp: https://REDACTED:REDACTED@h/v1?token=REDACTED" in printed
+
+
+def test_settings_read_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write(tmp_path, "interval: 5\nport: 80\n")
+    now = config.merge({"role": "client"}, path)
+
+    def read() -> config.Settings:
+        return config.merge({"role": "client"}, path)
+
+    write(tmp_path, "interval: 6\nport: 81\nrole: server\n")
+    then = reload.again(now, read)
+    assert (then.interval, then.port, then.role) == (6, [80], "client")
+    assert capsys.readouterr().err == (
+        "ringspan: settings read again: changed interval\nringspan: only a new start changes port\n"
+    )
+    write(tmp_path, "intervall: 7\n")
+    assert reload.again(then, read) == then
+    assert "settings are kept as they were: " in capsys.readouterr().err
+    assert reload.again(then, None) == then

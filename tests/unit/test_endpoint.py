@@ -198,3 +198,16 @@ def test_what_cannot_be_taken_apart_is_a_mistake(monkeypatch: pytest.MonkeyPatch
 def test_names_of_grpc_are_taken(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     monkeypatch.setenv(PREFIX + "ENDPOINT", url)
     assert endpoint.resolve("traces", None, "grpc").url == url
+
+
+@pytest.mark.parametrize(
+    ("otlp", "environment", "named"),
+    [
+        (None, {}, False),
+        ("unix:///run/c.sock", {}, True),
+        ("http://h:4317", {"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": "unix:/run/c.sock"}, True),
+        (None, {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://unix:4317"}, False),
+    ],
+)
+def test_a_unix_socket_is_told_from_other_receivers(otlp: str | None, environment: dict[str, str], named: bool) -> None:
+    assert endpoint.names_unix_socket(otlp, environment) == named

@@ -25,9 +25,9 @@ from ringspan import cli, contract
 from ringspan.clock import Clock
 from ringspan.counts import Counts
 from ringspan.deliver import Delivery, Limits
-from ringspan.identify import Process, identity_of
 from ringspan.ledger import span_account
 from ringspan.model import Identity, rows
+from ringspan.naming import Process, identity_of
 from ringspan.otlp import encode, endpoint, send
 from ringspan.spans import SpanMaker
 from ringspan.view import json_rows, lines

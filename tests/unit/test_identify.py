@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from ringspan.identify import CACHE_MAX, Identifier
 
 from .rows import row
 
+ID, POD = "0a" * 32, "5a1c9f3e-0b2d-4c6e-8f10-123456789abc"
 STAT = "77 (a b) S " + " ".join(["0"] * 18) + " 4242 0"
 
 
@@ -54,6 +56,13 @@ def process(
         ("java -m com.example/com.example.Main", "", "0::/\n", "Main"),
         ("java --add-opens a/b=c -Dx=y com.example.Shop", "", "0::/\n", "Shop"),
         ("deno run --allow-net server.ts", "", "0::/\n", "server"),
+        (
+            "app",
+            "",
+            f"0::/system.slice/containerd.service/kubepods-pod{POD.replace('-', '_')}.slice:cri-containerd:{ID}",
+            "app",
+        ),
+        ("app", "", f"0::/user.slice/user@1000.service/app.slice/web.service/libpod-payload-{ID}", "web"),
         ("app", "", "4:memory:/\n1:name=systemd:/system.slice/nginx.service\n0::/\n", "nginx"),
     ],
 )
@@ -64,6 +73,56 @@ def test_the_first_source_that_knows_wins(tmp_path: Path, cmdline: str, environ:
 
 def test_a_process_that_is_gone_has_its_threads_name(tmp_path: Path) -> None:
     assert Identifier(tmp_path)(row()).service_name == "tester"
+
+
+def attributes_of(proc: Path) -> dict[str, str]:
+    return resource.attributes(Identifier(proc)(row()))
+
+
+def test_a_container_is_in_the_resource(tmp_path: Path) -> None:
+    scope = f"kubepods-pod{POD.replace('-', '_')}.slice/cri-containerd-{ID}.scope"
+    process(tmp_path, "app", cgroup=f"0::/kubepods.slice/{scope}\n")
+    found = attributes_of(tmp_path)
+    assert {key: found[key] for key in ("container.id", "container.runtime.name", "k8s.pod.uid")} == {
+        "container.id": ID, "container.runtime.name": "containerd", "k8s.pod.uid": POD,
+    }  # fmt: skip
+    assert "ringspan.systemd.unit" not in found
+
+
+def test_each_container_is_an_instance(tmp_path: Path) -> None:
+    process(tmp_path, "app", cgroup=f"0::/docker/{ID}\n")
+    first = attributes_of(tmp_path)["service.instance.id"]
+    assert attributes_of(tmp_path)["service.instance.id"] == first
+    (tmp_path / "77/cgroup").write_text(f"0::/docker/{'e' * 64}\n")
+    assert attributes_of(tmp_path)["service.instance.id"] != first
+
+
+def test_what_a_process_declares_is_in_its_resource_but_what_is_seen_wins(tmp_path: Path) -> None:
+    said = "service.namespace=shop,service.version=1%2E2,deployment.environment.name=prod,container.id=mine,host.name=x,a=b"
+    process(tmp_path, "app", f"OTEL_RESOURCE_ATTRIBUTES={said}\0", f"0::/docker/{ID}\n")
+    assert Identifier(tmp_path)(row()).attributes == (
+        ("container.id", ID), ("container.runtime.name", "docker"), ("deployment.environment.name", "prod"),
+        ("service.namespace", "shop"), ("service.version", "1.2"),
+    )  # fmt: skip
+
+
+def test_what_a_process_declares_is_bounded(tmp_path: Path) -> None:
+    many = ",".join(f"k8s.{i}={'v' * 1000}" for i in range(100))
+    process(tmp_path, "app", f"OTEL_RESOURCE_ATTRIBUTES={many},k8s.{'x' * 200}=y\0")
+    found = Identifier(tmp_path)(row()).attributes
+    assert (len(found), {len(value) for _, value in found}) == (16, {255})
+
+
+def test_host_and_system_are_in_every_resource(tmp_path: Path) -> None:
+    process(tmp_path, "app")
+    found = attributes_of(tmp_path)
+    assert found["host.name"] == os.uname().nodename
+    assert found["host.arch"] == {"x86_64": "amd64", "aarch64": "arm64"}[os.uname().machine]
+    assert (found["os.type"], found["os.name"]) == ("linux", platform.freedesktop_os_release()["NAME"])
+    assert set(found) >= {"os.version", "os.description", "service.instance.id"}
+    assert {key: resource.own_attributes()[key] for key in found if key[:3] in ("hos", "os.")} == {
+        key: value for key, value in found.items() if key[:3] in ("hos", "os.")
+    }
 
 
 START_NS = 42_420_000_000  # 4242 ticks of 10 ms

@@ -23,6 +23,7 @@ FORBIDDEN = {
     "signal its group": "os.kill(0, 0)",
     "become another": "os.setuid(os.getuid())",
     "see packets": "socket.socket(socket.AF_PACKET, socket.SOCK_RAW)",
+    "ask a daemon as root": "socket.socket(socket.AF_UNIX)",
     "listen": "socket.socket().listen()",
     "type into a terminal": "__import__('fcntl').ioctl(0, __import__('termios').TIOCSTI, b'x')",
     "look into a process": "call(101, 16, os.getppid(), 0, 0)",

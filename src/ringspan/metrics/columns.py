@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ringspan import contract
+from ringspan.fingerprints import Mixer, server_ports
 
 Array = np.ndarray[Any, np.dtype[Any]]
 CLIENT, SERVER = contract.number("ROLE_CLIENT"), contract.number("ROLE_SERVER")
@@ -16,7 +17,6 @@ CONNECT_FAILURE = contract.number("RECORD_CONNECT_FAILURE")
 SLASH, AF_UNIX = ord("/"), 1
 HOST_MAX = contract.number("HOST_MAX")
 UNIX_PATH_WORDS = -(-contract.number("UNIX_PATH_MAX") // 8)  # the last holds a part of comm: one series more to look up
-MIXED_MAX = 64  # columns of 64 bits that tell a series, a Host of full length among them
 # All fixed fields stand behind the texts: one strided copy of them, and every column is close at hand.
 FIRST_FIXED = "version"
 
@@ -62,26 +62,22 @@ class Groups(NamedTuple):
 
 
 class Grouping:
-    """Groups records by all that their metrics' attributes are made of.
-
-    Multipliers are drawn anew by every process, so that no peer can choose texts that collide.
-    """
+    """Groups records by all that their metrics' attributes are made of."""
 
     def __init__(self) -> None:
-        self._multipliers = [np.uint64(secrets.randbits(64) | 1) for _ in range(MIXED_MAX)]
+        self._mixer = Mixer()
+        self.by_port = False  # whether a service may be called otherwise on another of its ports
 
-    def groups(self, batch: Array, columns: Array) -> Groups:
-        """Group a batch (its fixed columns are given too)."""
-        hashes, first, of_record = np.unique(self._hash(batch, columns), return_index=True, return_inverse=True)
-        return Groups(hashes.tolist(), first.tolist(), of_record)
-
-    def _hash(self, batch: Array, columns: Array) -> Array:
-        multipliers = iter(self._multipliers)
-        out = np.zeros(len(batch), np.uint64)
-        for column in _telling(batch, columns):
-            out = (out ^ column) * next(multipliers)
-            out ^= out >> np.uint64(29)
-        return out
+    def groups(self, batch: Array, columns: Array, routes: Array | None = None) -> Groups:
+        """Group a batch (its fixed columns are given too, and the numbers of its routes)."""
+        telling = _telling(batch, columns)
+        if self.by_port:
+            telling = chain([server_ports(columns)], telling)
+        if routes is not None:
+            telling = chain([routes.astype(np.uint64)], telling)
+        hashes = self._mixer.mix(len(batch), telling)
+        each, first, of_record = np.unique(hashes, return_index=True, return_inverse=True)
+        return Groups(each.tolist(), first.tolist(), of_record)
 
 
 def _packed(columns: Array, **shifts: int) -> Array:

@@ -22,7 +22,7 @@ from ringspan.model import rows
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ringspan.model import Identity, Span
+    from ringspan.model import Identity, Route, Routes, Span
 
 Array = np.ndarray[Any, np.dtype[Any]]
 SERVER, CLIENT, CONNECT = "server", "client", "connect"
@@ -34,7 +34,7 @@ ANSWER = [
 ]
 CALLED = [server_attributes.SERVER_ADDRESS, server_attributes.SERVER_PORT]
 ATTRIBUTES = {
-    SERVER: [METHOD, http_attributes.HTTP_ROUTE, url_attributes.URL_SCHEME, *ANSWER],
+    SERVER: [METHOD, http_attributes.HTTP_ROUTE, spans.ROUTE_SOURCE, url_attributes.URL_SCHEME, *ANSWER],
     CLIENT: [METHOD, *CALLED, *ANSWER],
     CONNECT: [error_attributes.ERROR_TYPE, *CALLED, network_attributes.NETWORK_TRANSPORT],
 }
@@ -109,13 +109,23 @@ class ExchangeMetrics:
         self._histograms = {name: Histograms(kind, capacity) for name, kind in measures.items()}
         self.counted = 0
 
-    def add(self, batch: Array, now: float, unix_ns: int) -> Array:
+    def regroup(self, *, by_port: bool) -> None:
+        """Name services anew, and by port too if rules do."""
+        self._grouping.by_port = by_port
+        self._known.clear()
+
+    def add(self, batch: Array, now: float, unix_ns: int, routes: Routes | None = None) -> Array:
         """Count a batch of records (monotonic seconds, Unix nanoseconds); returns each one's slot."""
         fixed = columns.fixed(batch)
-        groups = self._grouping.groups(batch, fixed)
-        of_group = np.array(
-            [self._slot(each, batch, at, unix_ns) for each, at in zip(groups.hashes, groups.first, strict=True)]
-        )
+        groups = self._grouping.groups(batch, fixed, routes.numbers if routes else None)
+        found = []
+        for each, at in zip(groups.hashes, groups.first, strict=True):
+            slot = self._known.get(each)
+            if slot is None:
+                route = routes.of(int(routes.numbers[at])) if routes else None
+                slot = self._new_slot(each, rows(batch[at : at + 1])[0], route, unix_ns)
+            found.append(slot)
+        of_group = np.array(found)
         slots: Array = of_group[groups.of_record]
         self._slots.last_seen[of_group] = now
         self._histograms[DURATION].add(slots, columns.seconds(fixed))
@@ -172,11 +182,8 @@ class ExchangeMetrics:
             exemplars=exemplars,
         )
 
-    def _slot(self, group: int, batch: Array, at: int, unix_ns: int) -> int:
-        known = self._known.get(group)
-        if known is not None:
-            return known
-        slot = self._slot_of_key(self._key(rows(batch[at : at + 1])[0]), unix_ns)
+    def _new_slot(self, group: int, row: Any, route: Route | None, unix_ns: int) -> int:
+        slot = self._slot_of_key(self._key(row, route), unix_ns)
         if len(self._known) < GROUPS_MAX:
             self._known[group] = slot
         return slot
@@ -192,8 +199,8 @@ class ExchangeMetrics:
         self._generations[slot] += 1
         return slot
 
-    def _key(self, row: Any) -> Key:
-        facts = spans.describe(row)
+    def _key(self, row: Any, route: Route | None) -> Key:
+        facts = spans.describe(row, route)
         kind = CONNECT if row.kind == columns.CONNECT_FAILURE else facts.kind
         found = facts.attributes
         attributes = tuple((name, found[name]) for name in ATTRIBUTES[kind] if name in found)

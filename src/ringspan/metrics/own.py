@@ -86,6 +86,14 @@ def cost_readings(cost: Cost) -> list[Reading]:
     return out
 
 
+def route_readings(routes: int, overflowed: int) -> list[Reading]:
+    """Return how many routes there are, and how many records found no room for theirs."""
+    return [
+        Reading("ringspan.routes", "{route}", "Routes of HTTP servers.", False, (), routes),
+        Reading("ringspan.routes.overflowed", "{record}", "Records whose route found no room.", True, (), overflowed),
+    ]
+
+
 def series_readings(series: int, overflowed: int) -> list[Reading]:
     """Return how many series there are, and how many records found none."""
     return [

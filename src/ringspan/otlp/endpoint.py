@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import urlsplit
@@ -159,3 +160,9 @@ def read_file(path: str | None, where: str = "") -> bytes | None:
     if "-----BEGIN" in path:
         raise UsageError(f"{where}: holds a key or certificate itself", "give the path of a file that holds it")
     return trusted.read(path, PEM_MAX, f"{where}: {path[:SHOWN_MAX]}" if where else path[:SHOWN_MAX])
+
+
+def names_unix_socket(otlp: str | None, environment: Mapping[str, str]) -> bool:
+    """Return whether a receiver is named by a Unix socket's path (gRPC naming)."""
+    named = [value for name, value in environment.items() if re.fullmatch(r"OTEL_EXPORTER_OTLP_(\w+_)?ENDPOINT", name)]
+    return any(one.startswith("unix:") for one in (otlp or "", *named))

@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 
 from ringspan.errors import CannotTrace
-from ringspan.probe import btf, captures, load, tls_functions
+from ringspan.probe import btf, captures, load, maps, preemption, tls_functions
 from ringspan.probe.captures import FENTRY, FOLLOWING, KPROBE, Capture, Hook
 from ringspan.probe.compiler import Compiled
 
@@ -39,22 +39,21 @@ class Programs:
             self.arrays[kind] = load.make_program_array(ARRAY_ENTRIES)
         return self.arrays[kind]
 
-    def add(self, name: str, kind: load.Kind, place: str = "", function: int = 0) -> None:
-        """Begin to load a program, once for each place that has programs of its own."""
-        known = f"{name}@{place}" if place else name
-        if known not in self._loading:
-            code = load.with_map(self._compiled.code(name), self._map_fd, self._array(kind))
-            code = variant(code, function) if function else code
-            self._loading[known] = self._pool.submit(load.load, name, code, kind)
+    def add(self, name: str, kind: load.Kind, place: str = "", copies: int = 1, function: int = 0) -> None:
+        """Begin to load a program, and copies of it, once for each place that has programs of its own."""
+        for copy in range(copies):
+            known = _key(name, place, copy)
+            if known not in self._loading:
+                code = load.with_map(self._compiled.code(name), self._map_fd, self._array(kind))
+                code = load.as_copy(variant(code, function) if function else code, copy)
+                self._loading[known] = self._pool.submit(load.load, name, code, kind)
 
-    def fd(self, name: str, place: str = "") -> int:
+    def fd(self, name: str, place: str = "", copy: int = 0) -> int:
         """Return a loaded program's descriptor; raises CannotTrace with the verifier's words."""
-        return self._loading[f"{name}@{place}" if place else name].result()
+        return self._loading[_key(name, place, copy)].result()
 
     def enter(self, names: Iterable[str], kind: load.Kind, place: str = "") -> None:
         """Enter programs in the map through which those of their kind call them."""
-        from ringspan.probe import maps  # noqa: PLC0415 - numpy's threads must not begin before privileges are given up
-
         for name in names:
             index = captures.TAIL_CALLED.index(name)
             maps.update(self._array(kind), index.to_bytes(4, "little"), self.fd(name, place).to_bytes(4, "little"))
@@ -64,6 +63,10 @@ class Programs:
         return {name: future.result() for name, future in self._loading.items()}
 
 
+def _key(name: str, place: str, copy: int) -> str:
+    return name + (f"@{place}" if place else "") + (f" {copy + 1}" if copy else "")
+
+
 class Attacher:
     """Loads and attaches what a capture consists of."""
 
@@ -71,6 +74,7 @@ class Attacher:
         self._tls = tls
         self._capture = capture
         self._types = compiled.types
+        self._copied = compiled.copied
         self.programs = Programs(compiled)
         self._raw = load.Kind(load.RAW_TRACEPOINT)
         self._hooks = [hook for hook in capture.hooks if self._is_there(hook)]
@@ -92,16 +96,23 @@ class Attacher:
         """Tracing programs are of one function alone."""
         return hook.function if self._capture is FENTRY else ""
 
+    def _copies(self, name: str, kind: load.Kind) -> int:
+        return preemption.COPIES if kind.type in self._copied and name not in captures.ONCE else 1
+
     def load(self) -> None:
         """Load all programs; raises CannotTrace with the verifier's words."""
         programs = self.programs
-        for name in (*self._capture.called, *self._capture.tracepoints.values(), *captures.RUN_BY_US):
+        for name in (*self._capture.called, *captures.RUN_BY_US):
             programs.add(name, self._raw)
+        for name in self._capture.tracepoints.values():
+            programs.add(name, self._raw, copies=self._copies(name, self._raw))
         for hook in self._hooks:
-            programs.add(hook.enter, self._kind(hook, at_return=False), self._place(hook))
+            kind = self._kind(hook, at_return=False)
+            programs.add(hook.enter, kind, self._place(hook), self._copies(hook.enter, kind))
             if hook.exit:
                 kind = self._kind(hook, at_return=True)
-                for name in (hook.exit, *(FOLLOWING if captures.is_following(hook.exit) else ())):
+                programs.add(hook.exit, kind, self._place(hook), self._copies(hook.exit, kind))
+                for name in FOLLOWING if captures.is_following(hook.exit) else ():
                     programs.add(name, kind, self._place(hook))
         if self._tls:
             self._load_tls()
@@ -127,20 +138,34 @@ class Attacher:
         try:
             for tracepoint, name in self._capture.tracepoints.items():
                 with suppress(FileNotFoundError) if tracepoint in self._capture.optional else nullcontext():
-                    links[tracepoint] = load.attach_tracepoint(tracepoint, self.programs.fd(name))
+                    for copy in range(self._copies(name, self._raw)):
+                        fd = self.programs.fd(name, copy=copy)
+                        links[_key(tracepoint, "", copy)] = load.attach_tracepoint(tracepoint, fd)
             for hook in self._hooks:
                 for name, at_return in ((hook.exit, True), (hook.enter, False)):
                     if name:
-                        fd = self.programs.fd(name, self._place(hook))
-                        links[f"{name}@{hook.function}"] = self._attach(hook.function, fd, at_return=at_return)
+                        links |= self._attach_hook(hook, name, at_return=at_return)
         except OSError as error:
             raise CannotTrace(f"cannot attach to {error.strerror}", "run as root, on Linux 5.8 or later") from error
+        return links
+
+    def _attach_hook(self, hook: Hook, name: str, *, at_return: bool) -> dict[str, int]:
+        links = {}
+        for copy in range(self._copies(name, self._kind(hook, at_return=at_return))):
+            fd = self.programs.fd(name, self._place(hook), copy)
+            links[_key(name, hook.function, copy)] = self._attach(hook.function, fd, at_return=at_return)
         return links
 
     def _attach(self, function: str, fd: int, *, at_return: bool) -> int:
         if self._capture is KPROBE:
             return load.attach_kprobe(function, fd, at_return=at_return)
         return load.attach_tracing(function, fd)
+
+
+def drawback(capture: Capture) -> str:
+    """Say why a capture that a kernel allows is not taken unless it is asked for by name; empty if it may be."""
+    model = preemption.preempts() if capture is captures.FENTRY else ""
+    return f"the kernel preempts (model {model}), and skips runs of programs there" if model else ""
 
 
 def obstacle(capture: Capture) -> str:

@@ -81,6 +81,7 @@ TELLING = {
     rb"\biter_type;": "HAS_ITER_TYPE",
     rb"\bITER_UBUF\b": "HAS_ITER_UBUF",
     rb"\*__iov;": "HAS_ITER_UNDERSCORED",
+    rb"\bclass_srcu_fast_notrace_t;": "HAS_PREEMPTED_TRACEPOINTS",
     rb"btf_trace_io_uring_file_get\)\(void \*, struct io_kiocb \*": "HAS_IO_URING_REQUEST",
 }
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
+from ringspan.probe import load
+
 # The order is `enum program`'s in bpf/maps.h.
 TAIL_CALLED = ["on_lay_out", "on_follow", "on_settle", "on_close", "on_connection_state", "on_connect", "on_forget_own",
-               "on_close_files", "on_forget", "on_tls_end"]  # fmt: skip
+               "on_close_files", "on_forget", "on_destroyed", "on_tls_end"]  # fmt: skip
 RUN_BY_US = ("on_evict",)  # attached to nothing
+ONCE = ("on_process_exec",)  # what copies of it would do twice
 FOLLOWING = ("on_lay_out", "on_follow", "on_settle")
 TLS_ENTER, TLS_RETURN = "on_tls_enter", "on_tls_return"
 TLS_CALLED = (*FOLLOWING, "on_tls_end")
@@ -37,12 +40,13 @@ class Capture:
     hooks: tuple[Hook, ...] = ()
     optional: tuple[str, ...] = ()
     flags: tuple[str, ...] = field(default=())
+    programs: tuple[int, ...] = (load.RAW_TRACEPOINT,)  # their types
 
 
 # A connection must not be seen to move bytes before its closing can be seen, hence the order.
 CLOSING = {"tcp_destroy_sock": "on_destroy"}
 STATES = {"sched_process_exec": "on_process_exec", "inet_sock_set_state": "on_set_state"}
-CALLED = ("on_connection_state", "on_forget_own")
+CALLED = ("on_connection_state", "on_forget_own", "on_destroyed")
 SYSCALL = Capture(
     "syscall",
     "raw tracepoints",
@@ -72,8 +76,19 @@ HOOKS = (
     Hook("unix_stream_sendmsg", "enter_unix_stream_sendmsg", "exit_unix_stream_sendmsg"),
 )
 SENDPAGE = ("tcp_sendpage", "unix_stream_sendpage")  # gone since Linux 6.5 (dc97391e6610)
-KPROBE = Capture("tcp", "kprobe", "tcp.bpf.c", TCP_TRACEPOINTS, CALLED, HOOKS, SENDPAGE, ("-DCAPTURE_TCP",))
-FENTRY = replace(KPROBE, how="fentry", flags=(*KPROBE.flags, "-DCAPTURE_FENTRY"))
+# Of returns a breakpoint sees those of 10 threads, or of two for each processor, at once (kernel/kprobes.c): any number
+# may sleep in a receive, none where TCP says how much of it has been read.
+WITHIN_RECEIVE = Hook("tcp_rcv_space_adjust", "enter_tcp_rcv_space_adjust")
+KPROBE = Capture(
+    "tcp", "kprobe", "tcp.bpf.c", TCP_TRACEPOINTS, CALLED, (*HOOKS, WITHIN_RECEIVE), SENDPAGE, ("-DCAPTURE_TCP",)
+)
+FENTRY = replace(
+    KPROBE,
+    how="fentry",
+    hooks=HOOKS,
+    flags=(*KPROBE.flags, "-DCAPTURE_FENTRY"),
+    programs=(load.RAW_TRACEPOINT, load.TRACING),
+)
 BY_WORD = {"syscall": (SYSCALL,), "fentry": (FENTRY,), "kprobe": (KPROBE,), "tcp": (FENTRY, KPROBE)}
 BY_WORD["auto"] = (*BY_WORD["tcp"], SYSCALL)
 

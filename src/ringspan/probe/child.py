@@ -12,13 +12,14 @@ import os
 import signal
 import socket
 import sys
+from dataclasses import dataclass
 from typing import Any
 
 from ringspan.errors import CannotTrace, RingspanError
 from ringspan.probe import captures, tree
-from ringspan.probe.attach import Attacher, obstacle
+from ringspan.probe.attach import Attacher, drawback, obstacle
 from ringspan.probe.captures import Capture
-from ringspan.probe.compiler import compile_capture, die_with_parent, import_bcc
+from ringspan.probe.compiler import Compiled, compile_capture, die_with_parent, import_bcc
 from ringspan.probe.settings import EXECUTABLES_MAX, ProbeSettings
 from ringspan.protocols import http1
 
@@ -34,17 +35,39 @@ HANDED_OVER = [
 HANDED_OVER_TLS = ["tls_sessions"]
 
 MESSAGE_BYTES = 1 << 16
+DESCRIPTORS = 200  # of one message: SCM_MAX_FD of net/scm.h is 253
 
 
-def choose(word: str) -> tuple[Capture, list[str]]:
-    """Return the first capture of a word that the kernel allows, and why not others; raises CannotTrace."""
+@dataclass(frozen=True)
+class Ready:
+    """A capture whose programs the kernel has taken, and why it is not one that is preferred to it."""
+
+    capture: Capture
+    compiled: Compiled
+    attacher: Attacher
+    obstacles: list[str]
+
+
+def make_ready(bcc: Any, settings: ProbeSettings) -> Ready:
+    """Load the first capture asked for that the kernel allows; raises CannotTrace."""
     obstacles: list[str] = []
-    for capture in captures.BY_WORD[word]:
-        reason = obstacle(capture)
-        if not reason:
-            return capture, obstacles
+    asked = captures.BY_WORD[settings.capture]
+    for capture in asked:
+        reason = obstacle(capture) or (drawback(capture) if settings.capture != capture.how else "")
+        try:
+            if not reason:
+                compiled = compile_capture(bcc, settings, capture)
+                attacher = Attacher(compiled, capture, tls=settings.follow_tls)
+                attacher.load()
+                return Ready(capture, compiled, attacher, obstacles)
+        except CannotTrace as error:
+            if capture is asked[-1]:
+                raise
+            reason = error.reason
         obstacles.append(f"{capture.how}: {reason}")
-    raise CannotTrace(f"capture {word} is not possible here ({'; '.join(obstacles)})", "use --capture syscall")
+    raise CannotTrace(
+        f"capture {settings.capture} is not possible here ({'; '.join(obstacles)})", "use --capture syscall"
+    )
 
 
 def layout_of(program: Any) -> dict[str, list[int]]:
@@ -86,12 +109,9 @@ def receive_settings(channel: socket.socket) -> str:
 def hand_over(channel: socket.socket, settings: ProbeSettings) -> None:
     """Do all of it: the parent approves of the layout before anything is attached, then gets the descriptors."""
     bcc = import_bcc()
-    capture, obstacles = choose(settings.capture)
-    compiled = compile_capture(bcc, settings, capture)
-    program = compiled.program
+    ready = make_ready(bcc, settings)
+    program, attacher = ready.compiled.program, ready.attacher
     channel.send(json.dumps({"layout": layout_of(program)}).encode())
-    attacher = Attacher(compiled, capture, tls=settings.follow_tls)
-    attacher.load()
     fill_maps(program, settings)
     if channel.recv(1) != b"+":
         return
@@ -103,10 +123,13 @@ def hand_over(channel: socket.socket, settings: ProbeSettings) -> None:
         "links": list(links),
         "functions": list(functions),
         "connection_bytes": connection_bytes(program),
-        "capture": {"capture": capture.name, "how": capture.how, "obstacles": obstacles},
+        "capture": {"capture": ready.capture.name, "how": ready.capture.how, "obstacles": ready.obstacles},
     }
     maps = [*(program[name].map_fd for name in handed_over), *arrays]
-    socket.send_fds(channel, [json.dumps(message).encode()], [*maps, *links.values(), *functions.values()])
+    descriptors = [*maps, *links.values(), *functions.values()]
+    socket.send_fds(channel, [json.dumps(message).encode()], descriptors[:DESCRIPTORS])
+    for at in range(DESCRIPTORS, len(descriptors), DESCRIPTORS):
+        socket.send_fds(channel, [b"+"], descriptors[at : at + DESCRIPTORS])
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ringspan.errors import CannotTrace
-from ringspan.probe import btf, tree
+from ringspan.probe import btf, preemption, tree
 from ringspan.probe.captures import Capture
 from ringspan.probe.settings import ProbeSettings
 from ringspan.probe.source import assemble
@@ -84,6 +84,7 @@ class Compiled:
     bcc: Any
     program: Any
     types: btf.KernelTypes
+    copied: frozenset[int] = frozenset()  # types of programs of which the kernel may skip runs
 
     def code(self, name: str) -> bytes:
         """Return a program's instructions."""
@@ -97,6 +98,8 @@ def compile_capture(bcc: Any, settings: ProbeSettings, capture: Capture) -> Comp
     """Compile a capture's source, and make its maps; raises CannotTrace with the compiler's words."""
     types = btf.read_types(hook.function for hook in capture.hooks)
     flags = [*settings.flags(os.sysconf("SC_PAGESIZE")), *types.flags, *capture.flags, *function_flags(types)]
+    copied = preemption.copied(capture.programs, types.flags)
+    flags += ["-DCOPIES"] if copied else []
     flags.append("-Wno-everything")
     if not os.environ.get("RINGSPAN_DEBUG"):
         flags.append("-g0")  # no line numbers in the verifier's words, and a fifth of a second less
@@ -105,7 +108,7 @@ def compile_capture(bcc: Any, settings: ProbeSettings, capture: Capture) -> Comp
         os.environ["BCC_KERNEL_SOURCE"] = str(folder)
         try:
             with without_kernel_symbols():
-                return Compiled(bcc, bcc.BPF(text=assemble(capture.source), cflags=flags), types)
+                return Compiled(bcc, bcc.BPF(text=assemble(capture.source), cflags=flags), types, copied)
         except Exception as error:
             reason = next((line for line in said() if "error:" in line), str(error))
             raise CannotTrace(

@@ -19,6 +19,7 @@ FENTRY, FEXIT, UPROBE_MULTI = 24, 25, 48
 PROG_ARRAY = 3
 LOAD_IMM64, PSEUDO_MAP_FD, INSTRUCTION_BYTES = 0x18, 1, 8
 NOTHING = b"\xb7\0\0\0\0\0\0\0\x95\0\0\0\0\0\0\0"  # r0 = 0; exit
+COPY_MARK = (0x2E0B5EED).to_bytes(4, "little")
 LOG_BYTES = 1 << 20
 KPROBE_TYPE = Path("/sys/bus/event_source/devices/kprobe/type")
 UPROBE_TYPE = Path("/sys/bus/event_source/devices/uprobe/type")
@@ -121,6 +122,11 @@ def with_map(code: bytes, old_fd: int, new_fd: int) -> bytes:
             out[at + 4 : at + 8] = new_fd.to_bytes(4, "little")
         at += INSTRUCTION_BYTES * (2 if wide else 1)
     return bytes(out)
+
+
+def as_copy(code: bytes, number: int) -> bytes:
+    """Return instructions that know which copy of a program they are (this_copy in bpf/copies.h)."""
+    return code.replace(COPY_MARK, (1 << number).to_bytes(4, "little"))
 
 
 def load(name: str, code: bytes, kind: Kind) -> int:

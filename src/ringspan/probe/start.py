@@ -90,7 +90,7 @@ class Start:
             if stop():
                 return None
         try:
-            data, fds, _flags, _address = socket.recv_fds(self._channel, MESSAGE_BYTES, DESCRIPTORS)
+            data, fds, *_ = socket.recv_fds(self._channel, MESSAGE_BYTES, DESCRIPTORS)
         except ConnectionResetError:  # it has ended with something of ours unread
             data, fds = b"", []
         if not data:
@@ -99,4 +99,6 @@ class Start:
         message = json.loads(data)
         if "reason" in message:
             raise CannotTrace(message["reason"], message["remedy"])
+        while len(fds) < sum(len(message.get(kind, ())) for kind in HANDED):
+            fds += socket.recv_fds(self._channel, 1, DESCRIPTORS)[1]
         return message, fds

@@ -118,11 +118,15 @@ struct sock {
 	u16 sk_protocol;
 	s32 sk_err;
 	u8 sk_shutdown;
-	u32 write_seq, copied_seq, lsndtime, total_retrans;
+	struct {
+		u32 qlen;
+	} sk_receive_queue;
+	u32 write_seq, copied_seq, rcv_nxt, lsndtime, total_retrans;
 	u64 bytes_sent, bytes_received;
 	struct {
 		u32 lrcvtime;
 	} icsk_ack;
+	const void *icsk_ulp_ops;
 	u16 inet_sport;
 	struct sock *peer;
 	struct unix_address *addr;

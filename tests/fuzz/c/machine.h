@@ -40,6 +40,7 @@ static program_function *const TAIL_CALLED[] = {
 	[PROGRAM_LAY_OUT] = on_lay_out,	    [PROGRAM_FOLLOW] = on_follow,   [PROGRAM_SETTLE] = on_settle,
 	[PROGRAM_CLOSE] = on_close,	    [PROGRAM_STATE] = on_connection_state, [PROGRAM_CONNECT] = on_connect,
 	[PROGRAM_FORGET_OWN] = on_forget_own, [PROGRAM_CLOSE_FILES] = on_close_files, [PROGRAM_FORGET] = on_forget,
+	[PROGRAM_DESTROYED] = on_destroyed,
 };
 
 #define STACK_BYTES (1 << 13) /* more than a program uses */

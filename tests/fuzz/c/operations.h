@@ -28,7 +28,11 @@ static void meet_fin(void)
 	struct sock *sk = sock_of(&hostile.talk);
 
 	sk->sk_shutdown |= 1;
-	if (hostile.talk.family != AF_UNIX_ && !hostile.ended[EGRESS])
+	if (hostile.talk.family == AF_UNIX_)
+		return;
+	if (hostile.ended[EGRESS])
+		change_state(sk, TCP_FIN_WAIT2_, TCP_CLOSE_);
+	else
 		change_state(sk, TCP_ESTABLISHED_, TCP_CLOSE_WAIT_);
 }
 

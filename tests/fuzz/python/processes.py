@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ringspan import command_line, executables
 from ringspan.cgroups import Cgroups
-from ringspan.identify import Process, identity_of
+from ringspan.naming import Process, identity_of
 from ringspan.process import TICK_NS, has_begun_at
 
 from .records import check_identity

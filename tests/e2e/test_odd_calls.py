@@ -1,0 +1,167 @@
+"""Calls that read or send otherwise than their result says at first sight, under each capture."""
+
+from __future__ import annotations
+
+import ctypes
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import pytest
+
+from .expected import at
+from .messages import request, response
+from .peer import Place
+from .stage import Stage
+from .tracer import Row
+
+pytestmark = pytest.mark.root
+OK = response(body=b"ok")
+UNSIZED = response(sized=False) + bytes(1 << 18)
+BLOCKED, ASKED, ENDED = 40, 20, 300
+
+
+def get(path: str) -> bytes:
+    return request(f"GET {path}", host=b"localhost")
+
+
+def told(rows: list[Row], kind: str) -> list[tuple[str | None, int | None, str | None]]:
+    return [
+        (
+            row["attributes"].get("url.path") or row["attributes"].get("url.full", "").rpartition("/")[2],
+            row["attributes"].get("http.response.status_code"),
+            row["attributes"].get("error.type"),
+        )
+        for row in rows
+        if row["kind"] == kind
+    ]
+
+
+@contextmanager
+def pair(place: Place) -> Iterator[tuple[socket.socket, socket.socket]]:
+    with socket.create_server(place.address) as listener, socket.create_connection(place.address) as client:
+        server, _ = listener.accept()
+        with server:
+            yield client, server
+
+
+def test_many_threads_that_sleep_in_receives_hide_no_request(stage: Stage) -> None:
+    place = stage.place()
+    with ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(place.address, backlog=BLOCKED + 1))
+        ends = []
+        for _ in range(BLOCKED + 1):
+            client = stack.enter_context(socket.create_connection(place.address))
+            ends.append((client, stack.enter_context(listener.accept()[0])))
+        for _, server in ends[1:]:
+            threading.Thread(target=server.recv, args=(1,), daemon=True).start()
+        time.sleep(0.5)
+        client, server = ends[0]
+        for n in range(ASKED):
+            client.sendall(get(f"/{n}"))
+            assert server.recv(4096)
+            server.sendall(OK)
+            assert client.recv(4096) == OK
+        rows = stage.rows(place, 2 * ASKED)
+        for client, _ in ends[1:]:
+            client.sendall(b"x")
+    wanted = sorted((f"/{n}", 200, None) for n in range(ASKED))
+    assert sorted(told(rows, "server")) == wanted
+    assert len(told(rows, "client")) == ASKED
+
+
+def test_a_receive_of_no_bytes_is_no_end(stage: Stage) -> None:
+    place = stage.place()
+    with pair(place) as (client, server):
+        client.sendall(get("/nothing"))
+        assert server.recv(4096)
+        server.sendall(OK)
+        server.shutdown(socket.SHUT_WR)
+        time.sleep(0.1)
+        assert ctypes.CDLL(None).recv(client.fileno(), ctypes.create_string_buffer(1), 0, 0) == 0
+        assert client.recv(4096) == OK
+        assert client.recv(4096) == b""
+    rows = stage.rows(place, 2)
+    assert told(rows, "client") == [("nothing", 200, None)]
+    assert told(rows, "server") == [("/nothing", 200, None)]
+
+
+def test_an_end_in_the_midst_of_a_receive(stage: Stage) -> None:
+    """The peer's FIN ends TCP here (this side has sent its own) before the receive of what came ahead of it returns."""
+    place = stage.place()
+    with socket.create_server(place.address, backlog=ENDED) as listener:
+
+        def serve() -> None:
+            for _ in range(ENDED):
+                with listener.accept()[0] as server:
+                    while server.recv(4096):
+                        pass
+                    server.sendall(UNSIZED)
+
+        threading.Thread(target=serve, daemon=True).start()
+        for n in range(ENDED):
+            with socket.create_connection(place.address) as client:
+                client.sendall(get(f"/{n}"))
+                client.shutdown(socket.SHUT_WR)
+                while client.recv(1 << 20):
+                    pass
+    rows = stage.rows(place, 2 * ENDED)
+    assert sorted(told(rows, "client")) == sorted((f"{n}", 200, None) for n in range(ENDED))
+    assert len(told(rows, "server")) == ENDED
+
+
+def test_an_urgent_byte_is_none_of_the_stream(stage: Stage) -> None:
+    place = stage.place()
+    with pair(place) as (client, server):
+        client.sendall(b"GET /urgent-a")
+        client.send(b"Z", socket.MSG_OOB)
+        client.sendall(b"b HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        time.sleep(0.1)
+        got = server.recv(4096)
+        assert server.recv(1, socket.MSG_OOB) == b"Z"
+        while not got.endswith(b"\r\n\r\n"):
+            got += server.recv(4096)
+        server.sendall(OK)
+        assert client.recv(4096) == OK
+    assert told(stage.rows(place, 1), "server") in ([("/urgent-ab", 200, None)], [])
+
+
+def test_no_span_to_nowhere_after_fast_open(stage: Stage) -> None:
+    place = stage.place()
+    with socket.create_server(place.address) as listener, socket.socket() as client:
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_FASTOPEN, 5)
+        client.sendto(get("/first"), socket.MSG_FASTOPEN, place.address)
+        server, _ = listener.accept()
+        with server:
+            for path in ("/first", "/second", "/third"):
+                if path != "/first":
+                    time.sleep(0.2)
+                    client.sendall(get(path))
+                assert server.recv(4096) == get(path)
+                server.sendall(OK)
+                assert client.recv(4096) == OK
+    rows = stage.rows(place, 4)
+    everywhere = [row for row in stage.tcp.all_rows() if "/third" in row["attributes"].get("url.full", "")]
+    assert {row["attributes"]["server.port"] for row in everywhere} <= {place.port}
+    assert told(rows, "server")[-1] == ("/third", 200, None)
+
+
+def test_packets_are_no_stream(stage: Stage) -> None:
+    """SOCK_SEQPACKET shares functions of the kernel with Unix stream sockets."""
+    path = str(stage.folder / "packets")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as refused, pytest.raises(OSError):
+        refused.connect(path)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+        listener.bind(path)
+        listener.listen()
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as client:
+            client.connect(path)
+            server, _ = listener.accept()
+            with server:
+                client.sendall(get("/packets"))
+                assert server.recv(4096)
+                server.sendall(OK)
+                assert client.recv(4096) == OK
+    assert stage.unix.rows(0, where=at(Place("unix", 10000, path))) == []

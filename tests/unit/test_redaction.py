@@ -1,0 +1,132 @@
+"""Secrets in paths and by their form, and redaction as it is configured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from ringspan import redact
+from ringspan.counts import Counts
+from ringspan.errors import UsageError
+from ringspan.learned import Budget, Learner
+from ringspan.redaction import masks, policy
+from ringspan.router import Router
+from ringspan.routes import Routing
+from ringspan.spans import describe
+
+from .rows import CLIENT, batch, row
+from .test_routes import to, who
+
+JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl"
+GITHUB, STRIPE, SLACK = (
+    "ghp_" + "aB3" * 12,
+    "sk_" + "live_" + "4eC39HqLyjWDarjtT1zdp7dc",
+    "xoxb-" + "123456789012-abcdefABCDEF",
+)
+AWS, GOOGLE = "AKIA" + "IOSFODNN7EXAMPLE", "AIza" + "SyA-1234567890_abcdefghijklmnopqrstu"
+
+
+@pytest.fixture(autouse=True)
+def default_policy() -> Iterator[None]:
+    yield
+    redact.configure(redact.Policy())
+
+
+@pytest.mark.parametrize("secret", [JWT, GITHUB, STRIPE, SLACK, AWS, GOOGLE])
+def test_a_secret_is_known_by_its_form_wherever_it_stands(secret: str) -> None:
+    assert redact.path(f"/a/{secret}/b") == "/a/REDACTED/b"
+    assert redact.path(f"/a/x-{secret}") == "/a/REDACTED"
+    assert redact.path(f"/a/%{ord(secret[0]):x}{secret[1:]}") == "/a/REDACTED"
+    assert redact.query(f"a={secret}&b=1") == "a=REDACTED&b=1"
+    assert redact.query(secret) == "REDACTED"
+    assert redact.query(f"a=%25{ord(secret[0]):x}{secret[1:]}") == "a=REDACTED"
+    assert redact.url(f"http://h/a/{secret}?b={secret}#{secret}") == "http://h/a/REDACTED?b=REDACTED#REDACTED"
+    whole = secret == JWT  # its beginning tells: JSON in base64
+    assert redact.url(f"http://h/{JWT[:18] if whole else secret}", cut=True) == "http://h/REDACTED"
+
+
+@pytest.mark.parametrize(
+    ("path", "want"),
+    [
+        ("/reset/a8f9s8df7", "/reset/REDACTED"),
+        ("/password-reset/a8f9s8df7/now", "/password-reset/REDACTED/now"),
+        ("/verify/12345678", "/verify/REDACTED"),
+        ("/invite/abcdefghijklmnopqrstuvwx", "/invite/REDACTED"),
+        ("/reset/done", "/reset/done"),
+        ("/api/token/refresh", "/api/token/refresh"),
+        ("/sessions/new", "/sessions/new"),
+        ("/users/a8f9s8df7", "/users/a8f9s8df7"),
+        ("/verify/", "/verify/"),
+        ("/v1/tokens", "/v1/tokens"),
+    ],
+)
+def test_what_follows_a_word_of_secrets_is_one_unless_it_is_a_word(path: str, want: str) -> None:
+    assert redact.path(path) == want
+    assert redact.path(want) == want
+    assert redact.url(f"http://reset/{path[1:]}") == f"http://reset/{want[1:]}"
+
+
+def test_more_names_are_secrets_and_some_are_not() -> None:
+    redact.configure(policy(["shoe*", "PIN2"], ["page_token", "session_*"], []))
+    assert redact.query("ShoeSize=43&pin2=1&page_token=7&session_type=a&token=x&c=1") == (
+        "ShoeSize=REDACTED&pin2=REDACTED&page_token=7&session_type=a&token=REDACTED&c=1"
+    )
+    assert redact.path("/a;shoe=1/b;page_token=2") == "/a;shoe=REDACTED/b;page_token=2"
+    redact.configure(redact.Policy())
+    assert redact.query("ShoeSize=43&page_token=7") == "ShoeSize=43&page_token=REDACTED"
+
+
+@pytest.mark.parametrize(
+    ("path", "want"),
+    [
+        ("/door/open", "/door/REDACTED"),
+        ("/d%6For/open?", "/d%6For/REDACTED?"),
+        ("/door/open/x", "/door/open/x"),
+        ("/door/", "/door/"),
+        ("/a/b.pdf/c", "/a/REDACTED/c"),
+        ("/a/b.txt/c", "/a/b.txt/c"),
+        ("/share/x/y/z", "/share/REDACTED/REDACTED/REDACTED"),
+        ("/share", "/share"),
+        ("/other/door/open", "/other/door/open"),
+    ],
+)
+def test_paths_of_secrets_are_named_by_template(path: str, want: str) -> None:
+    redact.configure(policy([], [], ["/door/{code}", "/a/{name}.pdf/{rest}", "/share/*"]))
+    want = want.replace("REDACTED/c", "REDACTED/REDACTED")
+    assert redact.url(path) == want
+    assert redact.url(f"http://h{path}") == f"http://h{want}"
+
+
+def test_a_template_that_is_none_is_a_mistake() -> None:
+    with pytest.raises(UsageError, match="redact_paths: 'door' is not a template"):
+        masks(["door"], "redact_paths")
+
+
+def test_what_is_configured_holds_in_spans_lines_and_learned_routes() -> None:
+    redact.configure(policy(["shoesize"], [], ["/door/{code}"]))
+    target = b"/door/sesame?shoesize=sesame"
+    told: list[Any] = [describe(row(target=target)).attributes, describe(row(target=target, **CLIENT)).attributes]
+    counts = Counts()
+    counts.add(batch(to("/door/sesame", endpoint_hash=5)))
+    told.append(counts.totals())
+    router = Router(Routing(learn=True), who)
+    routes = router.of(batch(to(target.decode())))
+    assert routes
+    told.append(routes.of(int(routes.numbers[0])))
+    assert "sesame" not in str(told)
+    assert str(told).count("/door/REDACTED") == 4
+
+
+def test_counts_name_endpoints_anew_when_redaction_changes() -> None:
+    counts = Counts()
+    counts.add(batch(to("/door/sesame", endpoint_hash=5)))
+    redact.configure(policy([], [], ["/door/{code}"]))
+    counts.forget()
+    counts.add(batch(to("/door/sesame", endpoint_hash=5)))
+    assert sorted(key.endpoint for key, _ in counts.totals()) == ["/door/REDACTED", "/door/sesame"]
+
+
+def test_a_learned_route_holds_no_token() -> None:
+    assert Learner(Budget()).find(f"/a/{GITHUB}/b", 1) == "/a/{id}/b"
