@@ -129,7 +129,7 @@ class Attacher:
         for name in (*captures.TLS_CALLED, captures.TLS_RETURN):
             self.programs.add(name, kind, TLS)
         for function in [0] if multi else tls_functions.NUMBERS:
-            self.programs.add(captures.TLS_ENTER, kind, f"{TLS}{function or ''}", function)
+            self.programs.add(captures.TLS_ENTER, kind, f"{TLS}{function or ''}", function=function)
         self.programs.enter(captures.TLS_CALLED, kind, TLS)
 
     def attach(self) -> dict[str, int]:
