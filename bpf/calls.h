@@ -57,49 +57,6 @@ static __always_inline void forget_thread(void)
 	forget_tls_calls();
 }
 
-static __always_inline bool is_socket(u64 noted)
-{
-	return noted > 0xff;
-}
-
-/* Has an earlier copy noted the call that the running thread enters? */
-static __always_inline bool entered_before(void)
-{
-#ifdef COPIES
-	u64 thread = bpf_get_current_pid_tgid();
-	struct call *entered = calls.lookup(&thread);
-
-	return entered && seen_by_copy(&entered->seen);
-#else
-	return false;
-#endif
-}
-
-/* Of a receive nothing need be noted at its entry that a copy at its exit would take away: which
- * one has followed it is noted where its socket may have been. */
-static __always_inline void note_followed(void)
-{
-#ifdef COPIES
-	u64 thread = bpf_get_current_pid_tgid();
-	u64 seen = this_copy();
-
-	if (readers.update(&thread, &seen))
-		count(COUNTER_READERS_TABLE_FULL);
-#endif
-}
-
-static __always_inline bool followed_before(void)
-{
-#ifdef COPIES
-	u64 thread = bpf_get_current_pid_tgid();
-	u64 *noted = readers.lookup(&thread);
-
-	return noted && !is_socket(*noted) && seen_by_copy((u8 *)noted);
-#else
-	return false;
-#endif
-}
-
 /* The socket that a call has read: the noted one, else what its descriptor now stands for. */
 static __always_inline bool socket_read(u32 fd, struct stream *s)
 {
@@ -108,7 +65,7 @@ static __always_inline bool socket_read(u32 fd, struct stream *s)
 	if (has_own_files())
 		return stream_of(fd, s);
 	noted = readers.lookup(&thread);
-	if (!noted || !is_socket(*noted))
+	if (!noted)
 		return stream_of(fd, s);
 	s->sk = (void *)*noted;
 	readers.delete(&thread);
@@ -121,7 +78,7 @@ static __always_inline void enter_send(u64 number, const u64 *arguments, u32 fd,
 	struct connection *c;
 	struct stream s = {};
 
-	if (is_own_process() || entered_before() || !stream_of(fd, &s))
+	if (is_own_process() || !stream_of(fd, &s))
 		return;
 	c = connection_for_caller(&s);
 	if (carries_tls(s.sk, c, number, arguments, 1) || !c || c->off)
@@ -159,7 +116,6 @@ static __always_inline bool exit_receive(u64 number, const u64 *arguments, u32 f
 
 	if (is_own_process() || !socket_read(fd, &s))
 		return false;
-	note_followed();
 	if (!is_telling(s.sk, flags, result)) {
 		note_tls_socket();
 		return false;
@@ -195,8 +151,6 @@ static __always_inline bool exit_call(u64 registers, u64 number, int kind, s64 r
 
 	if (is_32bit_caller())
 		return false;
-	if ((kind == CALL_RECEIVE || kind == CALL_SPLICE) && followed_before())
-		return false;
 	read_arguments(arguments, registers);
 	if (kind == CALL_ACCEPT) {
 		exit_accept(result);
@@ -218,8 +172,6 @@ static __always_inline bool exit_call(u64 registers, u64 number, int kind, s64 r
 		return exit_receive(number, arguments, arguments[0], result, now);
 	if (!entered)
 		return false;
-	if (kind == CALL_SPLICE)
-		note_followed();
 	return end_send(&call, result, now);
 }
 

@@ -135,13 +135,18 @@ static __always_inline u32 sequence_written(struct sock *sk)
 	return sequence;
 }
 
-/* Bytes have moved that no call was seen to move (one may be a FIN). With kernel TLS, TCP moves
- * others than the calls. */
+/* Bytes have moved that no call was seen to move (one of them may be the FIN of a side that is
+ * shut). With kernel TLS, TCP moves others than the calls. */
 static __always_inline bool moved_unseen(struct sock *sk, u32 seen_to, u32 stands_at)
 {
+	s32 unseen = stands_at - seen_to;
 	const void *layered = 0;
+	u8 shut = 0;
 
-	if ((s32)(stands_at - seen_to) <= 1)
+	if (unseen <= 0)
+		return false;
+	READ(shut, sk->sk_shutdown);
+	if (unseen == 1 && shut & SHUTDOWN_MASK_)
 		return false;
 	READ(layered, ((struct inet_connection_sock *)sk)->icsk_ulp_ops);
 	return !layered;

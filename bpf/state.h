@@ -197,7 +197,7 @@ struct call {
 };
 
 /* Calls that a processor is in the middle of. */
-#if (defined(CAPTURE_FENTRY) || defined(COPIES)) && defined(HAS_ATOMICS)
+#if (defined(CAPTURE_FENTRY) || defined(FOLLOW_TLS)) && defined(HAS_ATOMICS)
 #define WORKS 3
 #else
 #define WORKS 1

@@ -30,13 +30,22 @@
 #include "programs.h"
 #include "tls_programs.h"
 
+/* Raw tracepoints are given a call's registers, then its number (at its exit: the result). Where
+ * they may be put aside, perf events take their place: their number comes second too, but then the
+ * result.
+ */
+#ifdef CALLS_BY_EVENTS
+#define EXIT_RESULT 2
+#else
+#define EXIT_RESULT 1
+#endif
+
 /* What only a call's entry knows (the time, the socket) is kept for its exit. */
 int on_sys_enter(struct bpf_raw_tracepoint_args *ctx)
 {
 	int kind = kind_of_call(ctx->args[1]);
 
-	if (this_copy() <= 1)
-		count_foreign_call(ctx->args[1]);
+	count_foreign_call(ctx->args[1]);
 	if (kind == CALL_OTHER)
 		return 0;
 	if (kind == CALL_RECEIVE || kind == CALL_SPLICE)
@@ -112,7 +121,7 @@ int on_sys_exit(struct bpf_raw_tracepoint_args *ctx)
 
 	if (kind == CALL_OTHER || kind >= CALL_CLOSE)
 		return 0;
-	if (exit_call(ctx->args[0], number, kind, ctx->args[1]))
+	if (exit_call(ctx->args[0], number, kind, ctx->args[EXIT_RESULT]))
 		programs.call(ctx, PROGRAM_LAY_OUT);
 	return 0;
 }

@@ -1,4 +1,4 @@
-"""Copies of programs, as they are attached where the kernel puts programs aside: what one has done none does again."""
+"""What is attached where the kernel puts programs aside: copies, of which what one has done none does again; events."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 pytestmark = pytest.mark.root
+WITH_TRACEFS = 'mount -t tracefs tracefs /sys/kernel/tracing && exec "$@"'
 ALWAYS = """
 from ringspan.probe import preemption
 
@@ -34,12 +35,12 @@ preemption.copied = lambda programs, features: frozenset(programs)
 def stage(ports: Ports, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     folder = tmp_path_factory.mktemp("copies")
     (folder / "sitecustomize.py").write_text(ALWAYS)
-    run = How(paths=[str(folder)])
+    run = How(launcher=["unshare", "-m", "sh", "-c", WITH_TRACEFS, "sh"], paths=[str(folder)])
     with (
         trace(*for_ports(ports.all), run=run) as tcp,
         trace("--exe", os.path.realpath(sys.executable), run=run) as unix,
     ):
         for tracer in (tcp, unix):
             attached = Counter(info.get("tp_name") for info in fdinfo(tracer.pid))
-            assert (attached["inet_sock_set_state"], attached["sched_process_exec"]) == (3, 1)
+            assert (attached["inet_sock_set_state"], attached["sched_process_exec"], attached["sys_exit"]) == (3, 1, 0)
         yield Stage(tcp, unix, ports, tmp_path_factory.mktemp("sockets"))

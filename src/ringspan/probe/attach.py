@@ -14,6 +14,7 @@ from ringspan.probe.compiler import Compiled
 
 ARRAY_ENTRIES = 16
 TRIED = "tcp_sendmsg"
+EVENT = "event"
 TLS_FUNCTION = 0x746C7366756E6374  # which stands in tls.h for a function's number
 TLS = "tls"
 
@@ -77,6 +78,8 @@ class Attacher:
         self._copied = compiled.copied
         self.programs = Programs(compiled)
         self._raw = load.Kind(load.RAW_TRACEPOINT)
+        self._event = load.Kind(load.TRACEPOINT)
+        self._events = capture.events if load.RAW_TRACEPOINT in compiled.copied else {}
         self._hooks = [hook for hook in capture.hooks if self._is_there(hook)]
 
     def _is_there(self, hook: Hook) -> bool:
@@ -102,10 +105,7 @@ class Attacher:
     def load(self) -> None:
         """Load all programs; raises CannotTrace with the verifier's words."""
         programs = self.programs
-        for name in (*self._capture.called, *captures.RUN_BY_US):
-            programs.add(name, self._raw)
-        for name in self._capture.tracepoints.values():
-            programs.add(name, self._raw, copies=self._copies(name, self._raw))
+        self._load_tracepoints()
         for hook in self._hooks:
             kind = self._kind(hook, at_return=False)
             programs.add(hook.enter, kind, self._place(hook), self._copies(hook.enter, kind))
@@ -116,11 +116,22 @@ class Attacher:
                     programs.add(name, kind, self._place(hook))
         if self._tls:
             self._load_tls()
-        programs.enter(self._capture.called, self._raw)
         for hook in self._hooks:
             if captures.is_following(hook.exit):
                 programs.enter(FOLLOWING, self._kind(hook, at_return=True), self._place(hook))
         programs.all()
+
+    def _load_tracepoints(self) -> None:
+        for name in (*self._capture.called, *captures.RUN_BY_US):
+            self.programs.add(name, self._raw)
+        for tracepoint, name in self._capture.tracepoints.items():
+            kind = self._event if tracepoint in self._events else self._raw
+            self.programs.add(name, kind, copies=self._copies(name, kind))
+        self.programs.enter(self._capture.called, self._raw)
+        if self._events:
+            for name in self._capture.called_by_events:
+                self.programs.add(name, self._event, EVENT)
+            self.programs.enter(self._capture.called_by_events, self._event, EVENT)
 
     def _load_tls(self) -> None:
         """Load what is for TLS libraries; where one program cannot be told at which function it is, one for each."""
@@ -138,15 +149,21 @@ class Attacher:
         try:
             for tracepoint, name in self._capture.tracepoints.items():
                 with suppress(FileNotFoundError) if tracepoint in self._capture.optional else nullcontext():
-                    for copy in range(self._copies(name, self._raw)):
-                        fd = self.programs.fd(name, copy=copy)
-                        links[_key(tracepoint, "", copy)] = load.attach_tracepoint(tracepoint, fd)
+                    links |= self._attach_tracepoint(tracepoint, name)
             for hook in self._hooks:
                 for name, at_return in ((hook.exit, True), (hook.enter, False)):
                     if name:
                         links |= self._attach_hook(hook, name, at_return=at_return)
         except OSError as error:
             raise CannotTrace(f"cannot attach to {error.strerror}", "run as root, on Linux 5.8 or later") from error
+        return links
+
+    def _attach_tracepoint(self, tracepoint: str, name: str) -> dict[str, int]:
+        if tracepoint in self._events:
+            return {tracepoint: load.attach_event(self._events[tracepoint], self.programs.fd(name))}
+        links: dict[str, int] = {}
+        for copy in range(self._copies(name, self._raw)):
+            links[_key(tracepoint, "", copy)] = load.attach_tracepoint(tracepoint, self.programs.fd(name, copy=copy))
         return links
 
     def _attach_hook(self, hook: Hook, name: str, *, at_return: bool) -> dict[str, int]:

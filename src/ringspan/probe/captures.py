@@ -41,12 +41,17 @@ class Capture:
     optional: tuple[str, ...] = ()
     flags: tuple[str, ...] = field(default=())
     programs: tuple[int, ...] = (load.RAW_TRACEPOINT,)  # their types
+    events: dict[str, str] = field(
+        default_factory=dict
+    )  # tracepoints that are attached to by perf events where need be
+    called_by_events: tuple[str, ...] = ()
 
 
 # A connection must not be seen to move bytes before its closing can be seen, hence the order.
 CLOSING = {"tcp_destroy_sock": "on_destroy"}
 STATES = {"sched_process_exec": "on_process_exec", "inet_sock_set_state": "on_set_state"}
 CALLED = ("on_connection_state", "on_forget_own", "on_destroyed")
+CALLED_BY_CALLS = (*FOLLOWING, "on_close", "on_connect", "on_close_files", "on_forget")
 SYSCALL = Capture(
     "syscall",
     "raw tracepoints",
@@ -55,8 +60,10 @@ SYSCALL = Capture(
     | {"sched_process_exit": "on_process_exit"}
     | STATES
     | {"io_uring_file_get": "on_io_uring", "sys_exit": "on_sys_exit", "sys_enter": "on_sys_enter"},
-    (*FOLLOWING, *CALLED, "on_close", "on_connect", "on_close_files", "on_forget"),
+    (*CALLED_BY_CALLS, *CALLED),
     optional=("io_uring_file_get",),
+    events={"sys_enter": "raw_syscalls/sys_enter", "sys_exit": "raw_syscalls/sys_exit"},
+    called_by_events=CALLED_BY_CALLS,
 )
 TCP_TRACEPOINTS = CLOSING | STATES | {"sched_process_exit": "on_thread_exit"}
 HOOKS = (

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ringspan.errors import CannotTrace
-from ringspan.probe import btf, preemption, tree
+from ringspan.probe import btf, load, preemption, tree
 from ringspan.probe.captures import Capture
 from ringspan.probe.settings import ProbeSettings
 from ringspan.probe.source import assemble
@@ -100,6 +100,7 @@ def compile_capture(bcc: Any, settings: ProbeSettings, capture: Capture) -> Comp
     flags = [*settings.flags(os.sysconf("SC_PAGESIZE")), *types.flags, *capture.flags, *function_flags(types)]
     copied = preemption.copied(capture.programs, types.flags)
     flags += ["-DCOPIES"] if copied else []
+    flags += ["-DCALLS_BY_EVENTS"] if load.RAW_TRACEPOINT in copied and capture.events else []
     flags.append("-Wno-everything")
     if not os.environ.get("RINGSPAN_DEBUG"):
         flags.append("-g0")  # no line numbers in the verifier's words, and a fifth of a second less

@@ -14,7 +14,7 @@ from ringspan.errors import CannotTrace
 from ringspan.probe.btf import load_libbpf
 
 # enum bpf_prog_type, bpf_attach_type and bpf_map_type of linux/bpf.h
-KPROBE, RAW_TRACEPOINT, TRACING = 2, 17, 26
+KPROBE, TRACEPOINT, RAW_TRACEPOINT, TRACING = 2, 5, 17, 26
 FENTRY, FEXIT, UPROBE_MULTI = 24, 25, 48
 PROG_ARRAY = 3
 LOAD_IMM64, PSEUDO_MAP_FD, INSTRUCTION_BYTES = 0x18, 1, 8
@@ -24,6 +24,8 @@ LOG_BYTES = 1 << 20
 KPROBE_TYPE = Path("/sys/bus/event_source/devices/kprobe/type")
 UPROBE_TYPE = Path("/sys/bus/event_source/devices/uprobe/type")
 BPF_CALL, LINK_CREATE = {"x86_64": 321, "aarch64": 280}, 28
+TRACEFS = (Path("/sys/kernel/tracing"), Path("/sys/kernel/debug/tracing"))
+PERF_TYPE_TRACEPOINT = 2
 PERF_EVENT_OPEN = {"x86_64": 298, "aarch64": 241}
 PERF_FLAG_FD_CLOEXEC, SET_BPF, ENABLE = 8, 0x40042408, 0x2400  # PERF_EVENT_IOC_*
 
@@ -196,6 +198,14 @@ def attach_kprobe(function: str, fd: int, *, at_return: bool) -> int:
     except OSError as error:
         raise OSError(errno.EOPNOTSUPP, f"{function}: the kernel has no kprobes") from error
     return _attach_event(PerfEvent(type=kind, config=int(at_return), function=function.encode()), fd, function)
+
+
+def attach_event(name: str, fd: int) -> int:
+    """Attach to a tracepoint (group/name) by a perf event, as attach_kprobe; raises OSError."""
+    found = next((path for folder in TRACEFS if (path := folder / "events" / name / "id").exists()), None)
+    if not found:
+        raise OSError(errno.ENOENT, f"{name}: no tracefs (mount -t tracefs tracefs {TRACEFS[0]})")
+    return _attach_event(PerfEvent(type=PERF_TYPE_TRACEPOINT, config=int(found.read_text())), fd, name)
 
 
 def _attach_event(event: PerfEvent, fd: int, function: str) -> int:
