@@ -12,7 +12,7 @@ static __always_inline u64 load64(const void *from)
 {
 	u64 word;
 
-#ifdef __bpf__
+#ifdef __BPF_TRACING__ /* BCC's; it names the machine otherwise as the kernel's */
 	asm volatile("%0 = *(u64 *)(%1 + 0)" : "=r"(word) : "r"(from));
 #else
 	__builtin_memcpy(&word, from, sizeof(word));
@@ -304,7 +304,7 @@ static __always_inline u64 hash_endpoint(const struct record *r)
 
 		if (!left)
 			break;
-		word = *(const u64 *)&r->target[i * 8];
+		word = load64(&r->target[i * 8]);
 		if (left < 8) {
 			word &= (1ULL << (left * 8)) - 1;
 			left = 8;

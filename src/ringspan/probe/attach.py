@@ -145,7 +145,7 @@ class Attacher:
 
     def attach(self) -> dict[str, int]:
         """Attach, what tells of ends first; returns the links' descriptors; raises CannotTrace."""
-        links = {}
+        links: dict[str, int] = {}
         try:
             for tracepoint, name in self._capture.tracepoints.items():
                 with suppress(FileNotFoundError) if tracepoint in self._capture.optional else nullcontext():
@@ -167,7 +167,7 @@ class Attacher:
         return links
 
     def _attach_hook(self, hook: Hook, name: str, *, at_return: bool) -> dict[str, int]:
-        links = {}
+        links: dict[str, int] = {}
         for copy in range(self._copies(name, self._kind(hook, at_return=at_return))):
             fd = self.programs.fd(name, self._place(hook), copy)
             links[_key(name, hook.function, copy)] = self._attach(hook.function, fd, at_return=at_return)

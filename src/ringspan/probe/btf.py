@@ -81,9 +81,11 @@ TELLING = {
     rb"\biter_type;": "HAS_ITER_TYPE",
     rb"\bITER_UBUF\b": "HAS_ITER_UBUF",
     rb"\*__iov;": "HAS_ITER_UNDERSCORED",
-    rb"\bclass_srcu_fast_notrace_t;": "HAS_PREEMPTED_TRACEPOINTS",
     rb"btf_trace_io_uring_file_get\)\(void \*, struct io_kiocb \*": "HAS_IO_URING_REQUEST",
 }
+
+# What raw tracepoints are guarded by where they leave preemption on (since 7.0).
+TRACEPOINT_GUARD = b"class_srcu_fast_notrace_t"
 
 # Headers that BCC's own prelude includes by name: what they would define is in vmlinux.h already.
 EMPTY_HEADERS = [
@@ -215,6 +217,8 @@ def read_types(functions: Iterable[str] = ()) -> KernelTypes:
     helpers = _functions(bpf, btf, FUNCTIONS)
     flags = [f"-D{flag}" for name, flag in FUNCTIONS.items() if name in helpers]
     flags += [f"-D{flag}" for pattern, flag in TELLING.items() if re.search(pattern, text)]
+    guarded = bpf.btf__find_by_name_kind(btf, TRACEPOINT_GUARD, KIND_TYPEDEF) > 0
+    flags += ["-DHAS_PREEMPTED_TRACEPOINTS"] if guarded else []
     found = _functions(bpf, btf, functions)
     bpf.btf__free(btf)
     timed = re.search(rb"\bstruct timespec64 (\w*i_ctime);", text)
