@@ -44,10 +44,10 @@ def ports() -> Ports:
 def stage(ports: Ports, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     """One tracer sees the stage's ports and nothing else; one sees Python, for Unix sockets have no port.
 
-    In a guest of the kernel lab, where nothing else runs, one sees it all, and leaves its ledger.
+    In a guest of the kernel lab, where nothing else runs, one sees it all but HTTPS, and leaves its ledger.
     """
     if job := os.environ.get("LAB_JOB"):
-        with trace() as all_of_it:
+        with trace("--tls", "off") as all_of_it:
             yield Stage(all_of_it, all_of_it, ports, tmp_path_factory.mktemp("sockets"))
             ledger = all_of_it.stop().ledger
         Path(job, f"{CAPTURE}.ledger").write_text(ledger)

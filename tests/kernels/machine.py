@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 FILE_SERVERS = ("/usr/lib/qemu/virtiofsd", "/usr/libexec/virtiofsd")  # QEMU's own until 7.2, then a program of its own
 EMULATORS = {"amd64": "qemu-system-x86_64", "arm64": "qemu-system-aarch64"}
 MACHINES = {"amd64": "q35,graphics=off,usb=off,vmport=off", "arm64": "virt"}
-PROCESSORS = {"amd64": "max,la57=off,smap=off,smep=off", "arm64": "max,pauth=off"}
+PROCESSORS = {"amd64": "max,la57=off,smap=off,smep=off,avx=off,avx2=off,xsave=off", "arm64": "max,pauth=off"}
 CONSOLES = {"amd64": "ttyS0", "arm64": "ttyAMA0"}
 BOOT = "quiet loglevel=4 panic=-1 oops=panic mitigations=off nopti random.trust_cpu=on no_timer_check tsc=reliable audit=0 apparmor=0 rcupdate.rcu_expedited=1"
 MEMORY = "2G"
