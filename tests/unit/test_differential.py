@@ -1,8 +1,12 @@
-"""Random streams of valid messages: the records must agree with what h11 and llhttp read from the same bytes."""
+"""Random streams of valid messages: the records must agree with what h11 and llhttp read from the same bytes.
+
+RINGSPAN_DIFFERENTIAL_EXAMPLES=100000 is the long form, with streams that no run before has had.
+"""
 
 from __future__ import annotations
 
 import itertools
+import os
 from typing import TYPE_CHECKING, NamedTuple
 
 import h11
@@ -15,6 +19,7 @@ from unit.harness import CLIENT, EGRESS, INGRESS, SERVER, Connection, text
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+EXAMPLES = int(os.environ.get("RINGSPAN_DIFFERENTIAL_EXAMPLES", "400"))
 TOKEN = "!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 NAMES = ["X", "Hostess", "Content-Type", "Content-Lengthy", "Transfer", "Trace", "Accept-Encoding", "C", "User"]
 VALUE = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), max_size=60).map(str.encode)
@@ -129,7 +134,7 @@ def move(connection: Connection, direction: int, data: bytes, cuts: list[int], p
         connection.call(direction, part, pieces)
 
 
-@settings(max_examples=400, deadline=None, derandomize=True, database=None)
+@settings(max_examples=EXAMPLES, deadline=None, derandomize=EXAMPLES == 400, database=None)
 @given(
     groups=st.lists(st.lists(messages(), min_size=1, max_size=5), min_size=1, max_size=3),
     cuts=st.lists(st.integers(0, 1_000_000), max_size=8),

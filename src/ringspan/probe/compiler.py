@@ -101,7 +101,7 @@ def compile_capture(bcc: Any, settings: ProbeSettings, capture: Capture) -> Comp
     copied = preemption.copied(capture.programs, types.flags)
     flags += ["-DCOPIES"] if copied else []
     flags += ["-DCALLS_BY_EVENTS"] if load.RAW_TRACEPOINT in copied and capture.events else []
-    flags.append("-Wno-everything")
+    flags += ["-Wno-everything", "-Xclang", "-disable-llvm-passes"]  # BCC optimises what clang hands over, all of it
     if not os.environ.get("RINGSPAN_DEBUG"):
         flags.append("-g0")  # no line numbers in the verifier's words, and a fifth of a second less
     with tree.private_folder(os.getppid()) as folder:
