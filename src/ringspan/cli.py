@@ -106,8 +106,7 @@ def run_trace(flags: dict[str, Any]) -> int:
 
     from ringspan import trace  # noqa: PLC0415
 
-    run = trace.Run(settings, executables, stop, read if file else None)
-    return trace.run(run, starts)
+    return trace.run(trace.Run(settings, executables, stop, starts, read if file else None))
 
 
 def run_doctor(_flags: dict[str, Any]) -> int:

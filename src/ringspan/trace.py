@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from ringspan.launch import Starts
     from ringspan.stop import Stop
     from ringspan.telemetry import Way
-    from ringspan.tls.start import TlsStart
 
 LOOK_S = 0.025
 LAST_PROGRAMS_S = 0.02  # after detaching, a program may still be running on another CPU for so long
@@ -71,6 +70,7 @@ class Run:
     settings: Settings
     executables: Executables | None
     stop: Stop
+    starts: Starts
     read_again: Callable[[], Settings] | None = None
 
 
@@ -99,7 +99,7 @@ class Tracer:
         self._unknown = {"exchanges": 0, "connects": 0}
         self._telemetry = telemetry.Telemetry(way, self._clock, self._identify, self._spans) if way else None
         self._table: TableView | None = None
-        self.tls: TlsStart | None = None
+        self._tls = run.starts.tls
         self._rates = Rates(time.monotonic())
         self._set(settings)
 
@@ -122,8 +122,8 @@ class Tracer:
                     self._take(self._sweeper.sweep(), now)
                     self._evictor.evict()
                     self._verdicts.forget()
-                    if self.tls:
-                        self.tls.check()
+                    if self._tls:
+                        self._tls.check()
                     next_sweep = now + 1
                 if self._telemetry:
                     self._telemetry.tick(now, self._state)
@@ -159,8 +159,8 @@ class Tracer:
             self._telemetry.set(settings.spans_per_second, by_port=rules.name_by_port(found))
 
     def _finish(self) -> None:
-        if self.tls:
-            self.tls.detach()
+        if self._tls:
+            self._tls.detach()
         self._probe.detach()
         time.sleep(LAST_PROGRAMS_S)
         now = time.monotonic()
@@ -300,24 +300,23 @@ def confine(settings: Settings) -> None:
         sandbox.enter(unix_sockets=names_unix_socket(settings.otlp, os.environ))
 
 
-def run(run: Run, starts: Starts) -> int:
+def run(asked: Run) -> int:
     """Trace as asked, with a probe that is being compiled; returns the exit status; raises CannotTrace, UsageError."""
-    settings = run.settings
+    settings = asked.settings
     telemetry.silence_sdk()
     try:
         way = telemetry.prepare(settings)
     except UsageError:
-        starts.cancel()
+        asked.starts.cancel()
         raise
     if not way:
         print("nothing is exported: give --otlp URL or set OTEL_EXPORTER_OTLP_ENDPOINT", file=sys.stderr)
-    probe = _finish(starts, run.stop)
+    probe = _finish(asked.starts, asked.stop)
     if not probe:
         return 0
     notification = notify.open_channel()
     confine(settings)
-    tracer = Tracer(run, probe, way)
-    tracer.tls = starts.tls
+    tracer = Tracer(asked, probe, way)
     print(f"ready: {probe.chosen}", file=sys.stderr, flush=True)
     notify.ready(notification)
     tracer.run()

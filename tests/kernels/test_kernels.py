@@ -48,7 +48,6 @@ def test_capture_under_kernel(kernel: str, capture: str, results: Results) -> No
     assert not cell.wrong, "\n".join(f"{name}: {text}" for name, text in cell.wrong.items())[-8000:]
     assert cell.passed + len(cell.failed) >= CASES_AT_LEAST, result.output[-4000:]
     assert not cell.left_out
-    assert capture == "fentry" or not cell.skipped_runs, cell.ledger
 
 
 @pytest.mark.timeout(1800)
