@@ -84,8 +84,21 @@ def _cell(path: Path) -> Cell:
     return cell
 
 
-def run_kernel(kernel: Kernel, captures: Iterable[str] = CAPTURES) -> Result:
-    """Run a guest with the tests of all captures; raises LabUnavailable."""
+def run_kernel(kernel: Kernel) -> Result:
+    """Run a guest with the tests of all captures; what fails is run once more, in a guest anew; raises LabUnavailable.
+
+    Two emulated machines at once make calls a thousand times slower now and then: more than time limits allow for.
+    """
+    first = _run(kernel, CAPTURES)
+    again = [one for one, cell in first.cells.items() if not cell.works]
+    if not again:
+        return first
+    second = _run(kernel, again)
+    output = f"{first.output}\n== once more\n{second.output}"
+    return Result(kernel, output, first.seconds + second.seconds, first.cells | second.cells)
+
+
+def _run(kernel: Kernel, captures: Iterable[str]) -> Result:
     foreign = kernel.architecture == "arm64"
     results = folder("results", kernel.name.replace(" ", "-"))
     for old in (*results.glob("*.xml"), *results.glob("*.ledger")):

@@ -22,18 +22,29 @@ def _word(cell: Cell) -> str:
     return "fails" if cell.wrong or cell.left_out else "right, but loses some; counted"
 
 
+def row(result: Result) -> str:
+    """Return a kernel's row."""
+    return f"{_kernel(result)}{' | '.join(_word(result.cells[one]) for one in CAPTURES)} |"
+
+
+def _kernel(result: Result) -> str:
+    return f"| {_version(result)} | {ARCHITECTURES[result.kernel.architecture]} | "
+
+
 def table(results: Iterable[Result]) -> str:
     """Return the table as Markdown."""
     lines = [
         "| Linux | architecture | " + " | ".join(f"`{one}`" for one in CAPTURES) + " |",
         "| --- | --- |" + " --- |" * len(CAPTURES),
     ]
-    for result in sorted(
-        results, key=lambda one: ([int(n) for n in _version(one).split(".")], one.kernel.architecture)
-    ):
-        cells = " | ".join(_word(result.cells[one]) for one in CAPTURES)
-        lines.append(f"| {_version(result)} | {ARCHITECTURES[result.kernel.architecture]} | {cells} |")
-    return "\n".join(lines)
+    order = sorted(results, key=lambda one: ([int(n) for n in _version(one).split(".")], one.kernel.architecture))
+    return "\n".join([*lines, *map(row, order)])
+
+
+def differs(result: Result, text: str) -> bool:
+    """Whether a table says otherwise of this kernel; one that is newer than the table it does not name."""
+    lines = text.splitlines()
+    return row(result) not in lines and any(line.startswith(_kernel(result)) for line in lines)
 
 
 def _version(result: Result) -> str:
