@@ -33,8 +33,8 @@ def is_free(port: int) -> bool:
 class Ports:
     """Hands out each port once, so that no case sees the rows of another."""
 
-    def __init__(self) -> None:
-        first = random.choice(FIRST_PORTS)
+    def __init__(self, beside: Ports | None = None) -> None:
+        first = random.choice([one for one in FIRST_PORTS if not beside or one not in beside.all])
         self.all = list(range(first, first + PORTS))
         self._left = iter(self.all)
 

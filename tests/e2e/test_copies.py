@@ -35,12 +35,13 @@ preemption.copied = lambda programs, features: frozenset(programs)
 def stage(ports: Ports, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     folder = tmp_path_factory.mktemp("copies")
     (folder / "sitecustomize.py").write_text(ALWAYS)
+    own = Ports(beside=ports)
     run = How(launcher=["unshare", "-m", "sh", "-c", WITH_TRACEFS, "sh"], paths=[str(folder)])
     with (
-        trace(*for_ports(ports.all), run=run) as tcp,
+        trace(*for_ports(own.all), run=run) as tcp,
         trace("--exe", os.path.realpath(sys.executable), run=run) as unix,
     ):
         for tracer in (tcp, unix):
             attached = Counter(info.get("tp_name") for info in fdinfo(tracer.pid))
             assert (attached["inet_sock_set_state"], attached["sched_process_exec"], attached["sys_exit"]) == (3, 1, 0)
-        yield Stage(tcp, unix, ports, tmp_path_factory.mktemp("sockets"))
+        yield Stage(tcp, unix, own, tmp_path_factory.mktemp("sockets"))
