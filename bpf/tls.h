@@ -202,6 +202,9 @@ static __always_inline bool return_from_tls(struct pt_regs *ctx)
 		return false;
 	judge_socketless(c, &call);
 	moved = tls_moved(&call, result);
+	if (result > 0 && !moved && tls_moves(call.function))
+		c->broken = COUNTER_DESYNC_OVERLAP; /* a call that goes on with an earlier one's
+						       bytes */
 	if (c->off || !(moved || tls_ended(&call, result)))
 		return false;
 	direction = !moved || tls_receives(call.function) ? INGRESS : EGRESS;

@@ -68,7 +68,7 @@ def add_settings(command: argparse.ArgumentParser) -> None:
     add("--pid", type=int, action="append", metavar="N", help="only this process (repeatable)")
     add("--port", type=int, action="append", metavar="N", help="only this server port (repeatable)")
     add("--exe", action="append", metavar="GLOB", help="only executables matching this (repeatable)")
-    add("--tls", choices=["auto", "off"], help="HTTPS, by the functions of TLS libraries (default auto)")
+    add("--tls", choices=["auto", "off"], help="HTTPS, by the functions of TLS libraries (default off)")
     add("--tls-include", action="append", metavar="GLOB", help="look for a TLS library in files like this (repeatable)")
     add("--tls-exclude", action="append", metavar="GLOB", help="do not attach to files like this (repeatable)")
     add("--duration", type=float, metavar="S", help="stop after so many seconds")

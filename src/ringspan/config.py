@@ -37,7 +37,7 @@ class Settings:
     protocol: str | None = None
     capture: str = "auto"
     role: str = "both"
-    tls: str = "auto"
+    tls: str = "off"
     tls_include: list[str] = field(default_factory=list)
     tls_exclude: list[str] = field(default_factory=list)
     pid: list[int] = field(default_factory=list)
@@ -134,9 +134,22 @@ def _url(value: Any, at: str) -> str:
 
 
 class Loader(yaml.SafeLoader):
-    """Plain values, lists and mappings of them: settings need no aliases, which a few lines turn into gigabytes."""
+    """Plain values, lists and mappings of them: settings need no aliases, which a few lines turn into gigabytes.
+
+    Of plain scalars only those of YAML 1.2's core schema (10.3.2) are not text, and no octal or hexadecimal numbers:
+    0012, 1:30, off and 2026-01-01 are what is written. A key that stands twice is a mistake.
+    """
 
     depth = 0
+    yaml_implicit_resolvers: dict[str, list[Any]] = {}  # noqa: RUF012
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        """Make a mapping."""
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        twice = next((key for key in keys if keys.count(key) > 1), None)
+        if twice is not None:
+            raise yaml.YAMLError(f"{twice} stands twice")
+        return super().construct_mapping(node, deep)
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         """Compose a node that is no alias, nor too deep."""
@@ -150,6 +163,15 @@ class Loader(yaml.SafeLoader):
         return node
 
 
+for tag, plain, first in (
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("int", r"[-+]?(?:0|[1-9][0-9]*)", "-+0123456789"),
+    ("float", r"[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?", "-+.0123456789"),
+):
+    Loader.add_implicit_resolver(f"tag:yaml.org,2002:{tag}", re.compile(f"(?:{plain})\\Z"), list(first))
+
+
 def _loaded(path: Path) -> Any:
     try:
         return yaml.load(trusted.read(path, FILE_MAX, str(path)), Loader)  # noqa: S506 - a safe one
@@ -157,7 +179,7 @@ def _loaded(path: Path) -> Any:
         mark = error.problem_mark
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
         raise UsageError(f"{path}: not YAML: {where}{shown(error.problem, str)}") from error
-    except (yaml.YAMLError, ValueError, RecursionError, OverflowError) as error:
+    except (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, RecursionError, OverflowError) as error:
         raise UsageError(f"{path}: not YAML: {shown(' '.join(str(error).split()), str)}") from error
 
 

@@ -21,6 +21,7 @@ UNKNOWN = facts_of(Process(b"", b"", "", ""))
 SERVER = contract.number("ROLE_SERVER")
 RECHECK_S = 1.0
 CACHE_MAX = 8192
+TEXT_MAX = 1 << 17  # of a process's arguments or environment, which it may make as long as it likes
 TELLING = (b"OTEL_SERVICE_NAME=", b"OTEL_RESOURCE_ATTRIBUTES=")
 
 
@@ -34,7 +35,13 @@ class Birth(NamedTuple):
 
 
 def _file(path: Path) -> bytes:
-    return path.read_bytes()
+    with path.open("rb", buffering=0) as file:
+        parts = []
+        left = TEXT_MAX
+        while left and (part := file.read(left)):  # /proc gives a page or so at a time
+            parts.append(part)
+            left -= len(part)
+    return b"".join(parts)
 
 
 def _link(path: Path) -> bytes:
@@ -132,7 +139,7 @@ class Identifier:
         root = self._proc / str(row.tgid)
         if row.process_start_ns and (self._may_be_another(row) or not has_begun_at(root, row.process_start_ns)):
             raise ProcessLookupError(row.tgid)  # another has its pid by now
-        arguments = (root / "cmdline").read_bytes()
+        arguments = _file(root / "cmdline")
         who = known.who if known and known.arguments == arguments else self._read(row, root)
         return Known(row.process_start_ns, arguments, now, who)
 

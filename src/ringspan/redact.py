@@ -12,14 +12,16 @@ from urllib.parse import unquote
 
 REDACTED = "REDACTED"
 SECRET_KEY = re.compile(
-    r"token|passw|passphrase|pwd|secret|api[-_.]?key|access[-_.]?key|private[-_.]?key|signature|credential|session|jwt"
-    r"|bearer|^(?:sig|auth|authorization|sid|otp|pin|pass|pw|key|code)$",
+    r"token|passw|passphrase|passcode|pwd|secret|signature|credential|session|sess?id|jwt|bearer|hmac|saml|assertion"
+    r"|(?:api|access|private|auth|app|application|client|encryption|subscription|account|master|shared)[-_.]?key"
+    r"|(?:auth|device|otp|verification|pin|activation|reset|user)[-_.]?(?:code|pass)"
+    r"|^(?:sig|auth|authorization|sid|otp|pin|pass|pw|key|code|ticket)$",
     re.IGNORECASE,
 )
 # What is a secret by its form, whatever it is called: JSON in base64 (a JWT), and what issuers of keys mark as theirs.
 TOKEN = re.compile(
     r"eyJ[A-Za-z0-9_-]{10,}|(?:gh[opsur]|github_pat|glpat|npm|pypi|dop_v1|shpat|[sr]k_live|[sr]k_test)[_-][A-Za-z0-9_-]{16,}"
-    r"|xox[abeprs]-[A-Za-z0-9-]{10,}|(?:AKIA|ASIA)[A-Z0-9]{16}|AIza[A-Za-z0-9_-]{30,}|sk-[A-Za-z0-9_-]{20,}"
+    r"|xox[abeprs]-[A-Za-z0-9-]{10,}|bot\d{6,}:[A-Za-z0-9_-]{20,}|(?:AKIA|ASIA)[A-Z0-9]{16}|AIza[A-Za-z0-9_-]{30,}|sk-[A-Za-z0-9_-]{20,}"
 )
 # A segment of a path that a secret follows, if what follows it is not plainly a word.
 BEFORE_SECRET = re.compile(
@@ -27,6 +29,8 @@ BEFORE_SECRET = re.compile(
     r"|invitations?|magic|magic-link|unsubscribe|keys?|api-?keys?|sessions?|otp|share|signatures?)(?:[-_].*)?",
     re.IGNORECASE,
 )
+# Segments after which all that looks random is one: of incoming webhooks.
+BEFORE_SECRETS = re.compile(r"webhooks?|services|hooks", re.IGNORECASE)
 ORIGIN = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://[^/]*")
 MARK = r"((?::|%(?:25)*3a)(?:[/\\]|%(?:25)*(?:2f|5c)){2})"  # begins at what is rare: linear
 AT = r"(?:@|%(?:25)*40)"
@@ -182,11 +186,20 @@ def _segments(text: str) -> str:
     head = origin[0] if origin else ""
     segments = text[len(head) :].split("/")
     plain = [_decoded(segment.partition(";")[0]) for segment in segments]
-    secret = {at for mask in _policies[0].paths for at in mask.secrets(plain)}
+    secret = _named(plain)
+    hook = next((at for at, one in enumerate(plain) if BEFORE_SECRETS.fullmatch(one)), len(plain))
     for at, one in enumerate(plain):
-        if TOKEN.search(one) or (at and BEFORE_SECRET.fullmatch(plain[at - 1]) and _is_random(one)):
+        named = at and BEFORE_SECRET.fullmatch(plain[at - 1])
+        if TOKEN.search(one) or ((named or at > hook) and _is_random(one)):
             secret.add(at)
     return head + "/".join(REDACTED if at in secret and one else one for at, one in enumerate(segments))
+
+
+def _named(plain: list[str]) -> set[int]:
+    """Return which segments the policy's masks call secrets; as a server takes them, without empty and dot segments."""
+    pieces = [(at, one) for at, segment in enumerate(plain) for one in segment.split("/") if one not in ("", ".")]
+    texts = ["", *(one for _, one in pieces)]
+    return {pieces[found - 1][0] for mask in _policies[0].paths for found in mask.secrets(texts) if found}
 
 
 def _is_random(text: str) -> bool:

@@ -106,7 +106,10 @@ def _rule(given: Any, number: int, where: str) -> Rule:
     given = values.mapping(given, KEYS, where)
     if not {"set", "drop", "sample", "traces"} & given.keys():
         raise UsageError(f"{where}: it does nothing", "give it set, drop, sample or traces")
-    match = values.mapping(given.get("match") or {}, MATCH, f"{where}: match")
+    match = values.mapping(given.get("match", {}), MATCH, f"{where}: match")
+    empty = next((key for key, value in match.items() if value in (None, [], {}, "")), None)
+    if empty:
+        raise UsageError(f"{where}: {empty} is empty, and would match all", "leave it out if that is meant")
     attributes = _attributes(given.get("set") or {}, f"{where}: set")
     if attributes and "path" in match:
         raise UsageError(f"{where}: set names a service, and a path does not tell one", "match what tells the process")
@@ -118,7 +121,7 @@ def _rule(given: Any, number: int, where: str) -> Rule:
 
 
 def _conditions(match: dict[str, Any], where: str) -> dict[str, Any]:
-    environment = _environment(match.get("environment") or {}, f"{where}: environment")
+    environment = _environment(match.get("environment", {}), f"{where}: environment")
     ports = values.sequence(match.get("port"), RULES_MAX, f"{where}: port")
     role = match.get("role")
     return {

@@ -32,8 +32,10 @@ def number(value: Any, bounds: tuple[float, float, type[int | float]], where: st
 
 
 def text(value: Any, where: str) -> str:
-    """Return a text; a number may be written for one."""
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
+    """Return a text; a whole number may be written for one."""
+    if isinstance(value, float):
+        raise UsageError(f"{where}: {shown(value)} is a number", "put it in quotes, as it is to be")
+    if isinstance(value, int) and not isinstance(value, bool):
         value = shown(value)
     if not isinstance(value, str) or not value or not _is_name(value):
         raise UsageError(f"{where}: {shown(value)} is not a text")

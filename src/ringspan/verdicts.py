@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import unquote
 
 import numpy as np
 
@@ -113,6 +115,14 @@ class Verdicts:
         return Verdict(None, share)
 
 
-def _path(row: Any) -> str:
+def _path(row: Any) -> str | None:
+    """Return a path as a server takes it (RFC 3986 section 6.2.2): decoded, no dot segments; of a cut one, none."""
     cut = bool(row.truncated & TARGET_CUT)
-    return target.split(text(row.target), text(row.method), cut=cut).path
+    parts = target.split(text(row.target), text(row.method), cut=cut)
+    if cut and not parts.query:
+        return None
+    decoded = unquote(parts.path)
+    if not decoded.startswith("/"):
+        return decoded
+    plain = posixpath.normpath(f"/{decoded.lstrip('/')}")
+    return f"{plain}/" if decoded.endswith("/") and plain != "/" else plain

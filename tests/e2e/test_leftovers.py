@@ -21,7 +21,7 @@ from .test_command_line import begin
 pytestmark = pytest.mark.root
 ENDS = [signal.SIGINT, signal.SIGTERM, signal.SIGKILL, signal.SIGSEGV]
 COMPILER, ATTACHER = "ringspan.probe.child", "ringspan.tls.attacher"
-RINGSPAN = [sys.executable, "-m", "ringspan.cli", "trace", "--port", "1", "--show", "none"]
+RINGSPAN = [sys.executable, "-m", "ringspan.cli", "trace", "--tls", "auto", "--port", "1", "--show", "none"]
 # As where CAP_SYS_ADMIN is not to be had: no mount, so a folder.
 NO_MOUNT = ["setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin"]
 
@@ -48,7 +48,7 @@ def assert_gone(ids: Ids) -> None:
 @pytest.mark.parametrize("end", ENDS, ids=lambda end: end.name)
 def test_a_run_that_ends_leaves_nothing(end: signal.Signals) -> None:
     with no_mount_is_left():
-        process = begin("--port", "1", "--show", "none")
+        process = begin("--tls", "auto", "--port", "1", "--show", "none")
         (attacher,) = children(process.pid)
         assert attacher in children(process.pid, ATTACHER)
         assert "link" in {kind for kind, _ in held(attacher)}

@@ -81,7 +81,7 @@ def test_what_is_given_up(flags: list[str], capabilities: int, uid: str) -> None
 
 
 def test_what_the_process_that_attaches_keeps() -> None:
-    with trace("--port", "1") as tracer:
+    with trace("--tls", "auto", "--port", "1") as tracer:
         (attacher,) = children(tracer.pid, "ringspan.tls.attacher")
         (found,) = threads(attacher)
         assert int(found["CapPrm"], 16) == int(found["CapEff"], 16) == PERFMON | SYS_PTRACE | DAC_READ_SEARCH

@@ -92,7 +92,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, ports: Ports) -> Iterator[tu
     with (
         https_server("nginx", ports.take(), folders["nginx"]) as nginx,
         https_server("python", ports.take(), folders["python"]) as python,
-        trace(*for_ports([nginx.port, python.port])) as tracer,
+        trace("--tls", "auto", *for_ports([nginx.port, python.port])) as tracer,
     ):
         yield tracer, {"nginx": nginx, "python": python}
 
@@ -185,7 +185,10 @@ def test_two_hundred_short_curls(place: tuple[Tracer, dict[str, HttpsServer]]) -
 
 def test_client_certificates(tmp_path: Path, ports: Ports) -> None:
     more = "ssl_client_certificate {folder}/ca.pem; ssl_verify_client on;"
-    with https_server("nginx", ports.take(), tmp_path, more) as server, trace("--port", str(server.port)) as tracer:
+    with (
+        https_server("nginx", ports.take(), tmp_path, more) as server,
+        trace("--tls", "auto", "--port", str(server.port)) as tracer,
+    ):
         curl(server, ["/small?known"], "--cert", str(tmp_path / "client.pem"))
         curl(server, ["/small?unknown"])
         rows = tracer.rows(4)
@@ -227,7 +230,10 @@ def test_how_connections_end(tmp_path: Path, ports: Ports) -> None:
     tls_peers.make_certificates(tmp_path)
     port, ways = ports.take(), ["notify", "plain", "short", "silent"]
     command = [sys.executable, "-c", CLOSING_SERVER, str(port), str(tmp_path / "server.pem"), *ways]
-    with trace("--port", str(port)) as tracer, subprocess.Popen(command, stdout=subprocess.PIPE) as server:
+    with (
+        trace("--tls", "auto", "--port", str(port)) as tracer,
+        subprocess.Popen(command, stdout=subprocess.PIPE) as server,
+    ):
         assert server.stdout
         assert server.stdout.readline() == b"listening\n"
         run_python(ONE_AFTER_ANOTHER, str(port), str(tmp_path / "ca.pem"), *ways)
@@ -281,7 +287,7 @@ def test_a_session_in_memory_has_no_address(tmp_path: Path, ports: Ports, how: s
         assert process.stdin and process.stdout
         assert process.stdout.readline() == "ready\n"
         asked = ["--pid", str(process.pid)] + (["--port", str(port)] if how == "port" else [])
-        with trace(*asked) as tracer:
+        with trace("--tls", "auto", *asked) as tracer:
             process.stdin.write("\n")
             assert process.stdout.readline() == "done\n"
             rows = tracer.rows(6 if how == "pid" else 0)
@@ -332,7 +338,7 @@ def test_a_library_that_appears_later_is_followed_within_a_tenth_of_a_second(tmp
     (tmp_path / "place").mkdir()
     with (
         https_server("nginx", ports.take(), tmp_path / "place") as server,
-        trace("--port", str(server.port)) as tracer,
+        trace("--tls", "auto", "--port", str(server.port)) as tracer,
     ):
         command = [sys.executable, "-c", LATE, str(server.port), server.ca]
         environment = {"LD_LIBRARY_PATH": str(libraries)}
@@ -350,7 +356,7 @@ def test_a_library_that_appears_later_is_followed_within_a_tenth_of_a_second(tmp
 def test_off_and_excluded(tmp_path: Path, ports: Ports) -> None:
     with https_server("nginx", ports.take(), tmp_path) as server:
         for flags in (["--tls", "off"], ["--tls-exclude", "*/libssl.so*"]):
-            with trace("--port", str(server.port), *flags) as tracer:
+            with trace("--tls", "auto", "--port", str(server.port), *flags) as tracer:
                 curl(server, ["/small?unseen"])
                 assert tracer.rows() == []
 
@@ -372,7 +378,7 @@ for number in range(4):
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
             assert process.stdout
             assert process.stdout.readline() == b"asked\n"
-            with trace("--port", str(server.port)) as tracer:
+            with trace("--tls", "auto", "--port", str(server.port)) as tracer:
                 process.communicate(b"\n")
                 rows = tracer.rows(4)
     expected = [("GET", f"/small?{n}", 200) for n in (2, 3)]
@@ -398,7 +404,7 @@ def test_where_one_link_cannot_hold_many_functions(tmp_path: Path, ports: Ports)
     paths = [str(tmp_path / "old")]
     with (
         https_server("nginx", ports.take(), tmp_path / "place") as server,
-        trace("--port", str(server.port), run=How(paths=paths)) as tracer,
+        trace("--tls", "auto", "--port", str(server.port), run=How(paths=paths)) as tracer,
     ):
         (attacher,) = children(tracer.pid, "ringspan.tls.attacher")
         links = [str(fd.readlink()) for fd in Path(f"/proc/{attacher}/fd").iterdir()]
@@ -438,7 +444,7 @@ def test_https_through_a_proxy(tmp_path: Path, ports: Ports) -> None:
         port = ports.take()
         command = [sys.executable, "-c", PROXY, str(port)]
         with (
-            trace(*for_ports([server.port, port])) as tracer,
+            trace("--tls", "auto", *for_ports([server.port, port])) as tracer,
             subprocess.Popen(command, stdout=subprocess.PIPE) as proxy,
         ):
             assert proxy.stdout
@@ -462,7 +468,7 @@ def test_http2_is_counted_not_followed(tmp_path: Path, ports: Ports) -> None:
         conf.write_text(conf.read_text().replace(" ssl;", " ssl http2;", 1))
         server.process.send_signal(signal.SIGHUP)
         time.sleep(0.5)
-        with trace("--port", str(server.port)) as tracer:
+        with trace("--tls", "auto", "--port", str(server.port)) as tracer:
             url = server.url("/small")
             command = ["curl", "-sS", "--http2", "--cacert", server.ca, "-w", "%{http_version}", "-o", "/dev/null", url]
             assert subprocess.run(command, check=True, capture_output=True, text=True).stdout == "2"
@@ -500,7 +506,7 @@ def test_a_library_inside_an_executable(tmp_path: Path, ports: Ports) -> None:
             assert process.stdin
             assert process.stdout
             assert process.stdout.readline() == "ready\n"
-            with trace("--pid", str(process.pid)) as tracer:
+            with trace("--tls", "auto", "--pid", str(process.pid)) as tracer:
                 process.stdin.write("\n")
                 assert process.stdout.readline() == "done\n"
                 rows = tracer.rows(6, where=lambda row: row["name"] == "GET")

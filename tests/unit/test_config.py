@@ -69,8 +69,18 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
     ("text", "said"),
     [
         ("a: &a [x,x]\nb: &b [*a,*a]\ninterval: *b\n", "aliases (*) are not taken"),
-        ("interval: 0x" + "f" * 5000, "a int too long to print is not a number"),
-        ("? 0x" + "f" * 5000 + "\n: 1\n", "unknown key a int too long to print"),
+        ("interval: 0x" + "f" * 5000, "is not a number"),
+        ("? 0x" + "f" * 5000 + "\n: 1\n", "unknown key"),
+        ("interval: " + "9" * 5000, "not YAML"),
+        ("interval: !!bool maybe", "not YAML"),
+        ("interval: !!int ''", "not YAML"),
+        ("interval: !!timestamp x", "not YAML"),
+        ("interval: 2\ninterval: 3", "interval stands twice"),
+        ("port: 010", "'010' is not a number"),
+        ("rules: [{match: {exe: a}, set: {service.version: 1.10}}]", "put it in quotes"),
+        ("rules: [{match: {port: []}, drop: true}]", "port is empty"),
+        ("rules: [{match: {environment: }, drop: true}]", "environment is empty"),
+        ("rules: [{match: , drop: true}]", "is not a mapping"),
         ("exe: ''", "exe: '' is not a text"),
         ('exe: "a\\0b"', "exe: 'a\\x00b' is not a text"),
         ('exe: "\\ud800"', "exe: '\\ud800' is not a text"),
@@ -205,3 +215,10 @@ def test_settings_read_again(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert reload.again(then, read) == then
     assert "settings are kept as they were: " in capsys.readouterr().err
     assert reload.again(then, None) == then
+
+
+@pytest.mark.parametrize("written", ["0012", "1:30", "off", "2026-01-01", "012345670123", "1_000", "0x10"])
+def test_a_text_is_what_is_written(tmp_path: Path, written: str) -> None:
+    file = tmp_path / "settings.yaml"
+    file.write_text(f"exe: {written}\n")
+    assert config.merge({}, file).exe == [written]

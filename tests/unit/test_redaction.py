@@ -58,6 +58,10 @@ def test_a_secret_is_known_by_its_form_wherever_it_stands(secret: str) -> None:
         ("/api/token/refresh", "/api/token/refresh"),
         ("/sessions/new", "/sessions/new"),
         ("/users/a8f9s8df7", "/users/a8f9s8df7"),
+        ("/api/webhooks/123456789012345678/aBcD3fGh1jK", "/api/webhooks/REDACTED/REDACTED"),
+        ("/services/T0AB12CD3/B0EF45GH6/aBcD3fGh1jKlMn", "/services/REDACTED/REDACTED/REDACTED"),
+        ("/services/billing/invoices", "/services/billing/invoices"),
+        ("/bot123456789:AAE" + "x1" * 15 + "/sendMessage", "/REDACTED/sendMessage"),
         ("/verify/", "/verify/"),
         ("/v1/tokens", "/v1/tokens"),
     ],
@@ -130,3 +134,21 @@ def test_counts_name_endpoints_anew_when_redaction_changes() -> None:
 
 def test_a_learned_route_holds_no_token() -> None:
     assert Learner(Budget()).find(f"/a/{GITHUB}/b", 1) == "/a/{id}/b"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "auth_key", "app_key", "client-key", "encryption_key", "subscription-key", "PHPSESSID", "sessid", "passcode",
+        "user_pass", "ticket", "SAMLResponse", "assertion", "auth_code", "device_code", "verification_code", "hmac",
+    ],
+)  # fmt: skip
+def test_names_of_secrets(name: str) -> None:
+    assert redact.query(f"a=1&{name}=x") == f"a=1&{name}=REDACTED"
+
+
+@pytest.mark.parametrize("path", ["/gift/swordfish/", "//gift/swordfish", "/gift//swordfish", "/./gift/swordfish"])
+def test_a_template_of_secrets_is_not_evaded(path: str) -> None:
+    redact.configure(policy([], [], ["/gift/{code}"]))
+    assert "swordfish" not in redact.path(path)
+    assert "swordfish" not in redact.path("/gift%2Fswordfish")

@@ -16,6 +16,7 @@ from ringspan.metrics.exchanges import ExchangeMetrics, Limits
 from ringspan.rules import Facts, parse
 from ringspan.sampling import Rule as SdkRule
 from ringspan.sampling import Sampler
+from ringspan.spans import TARGET_CUT
 from ringspan.verdicts import Verdicts
 
 from .rows import CLIENT, batch, row
@@ -83,7 +84,7 @@ def test_what_is_not_known_matches_no_condition(key: str) -> None:
         ({"set": {"telemetry.sdk.name": "a"}}, "'telemetry.sdk.name' is not an attribute that can be set"),
         ({"set": {"a b": "a"}}, "'a b' is not an attribute"),
         ({"sample": 2}, "sample: 2 is not a number from 0 to 1"),
-        ({"match": {"exe": []}, "drop": True}, "an empty list matches nothing"),
+        ({"match": {"exe": []}, "drop": True}, "exe is empty, and would match all"),
     ],
 )
 def test_a_mistake_names_its_rule(given: dict[str, Any], said: str) -> None:
@@ -170,6 +171,16 @@ def test_dropped_records_are_counted_by_rule(tmp_path: Path) -> None:
         account.line()
         == "exchanges: seen 9 = recorded 4 + in flight 0 + filtered 0 + filtered (rule health) 4 + filtered (rule off) 1"
     )
+
+
+def test_paths_are_judged_as_a_server_takes_them(tmp_path: Path) -> None:
+    process(tmp_path, "app")
+    verdicts = verdicts_of(tmp_path, {"match": {"path": ["/health*", "*.js", "/ready/"]}, "drop": True})
+    hidden = ["/health/../admin", "/a.js/..", "/ready"]
+    dropped = ["/%68ealth", "//healthz", "/a/../health", "/./x.js", "/ready/"]
+    cut = to("/" + "a" * 600 + ".js", truncated=TARGET_CUT)
+    kept, _ = verdicts.keep(batch(*map(to, [*hidden, *dropped]), cut))
+    assert kept["target"].tolist() == [*map(str.encode, hidden), cut["target"]]
 
 
 def test_what_is_in_flight_is_judged_and_not_counted(tmp_path: Path) -> None:

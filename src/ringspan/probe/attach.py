@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 
 from ringspan.errors import CannotTrace
-from ringspan.probe import btf, captures, load, maps, preemption, tls_functions
+from ringspan.probe import btf, captures, load, preemption, tls_functions
 from ringspan.probe.captures import FENTRY, FOLLOWING, KPROBE, Capture, Hook
 from ringspan.probe.compiler import Compiled
 
@@ -55,6 +55,8 @@ class Programs:
 
     def enter(self, names: Iterable[str], kind: load.Kind, place: str = "") -> None:
         """Enter programs in the map through which those of their kind call them."""
+        from ringspan.probe import maps  # noqa: PLC0415 - numpy's threads must not begin before privileges are given up
+
         for name in names:
             index = captures.TAIL_CALLED.index(name)
             maps.update(self._array(kind), index.to_bytes(4, "little"), self.fd(name, place).to_bytes(4, "little"))

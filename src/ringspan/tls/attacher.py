@@ -7,19 +7,22 @@ reading other processes' files and attaching take, and no others; it reads nothi
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
 import select
 import signal
 import socket
+import stat
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from ringspan import privileges, sandbox
+from ringspan.printable import printable
 from ringspan.probe import btf, load, tls_functions
 from ringspan.tls import elf, libraries
 from ringspan.tls.libraries import Mapped, Wanted
@@ -38,6 +41,17 @@ class File(NamedTuple):
     device: int
     inode: int
     changed_ns: int
+
+
+def _plain_file(path: str) -> BinaryIO:
+    """Open a file to read, if it is one: to open a device, or to wait at a FIFO, is what a stranger may want."""
+    place = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISREG(os.fstat(place).st_mode):
+            raise OSError(errno.EINVAL, "not a file")
+        return open(f"/proc/self/fd/{place}", "rb")  # noqa: PTH123
+    finally:
+        os.close(place)
 
 
 class Attacher:
@@ -59,7 +73,7 @@ class Attacher:
         name = name or path
         if not self._wanted(name):
             return True
-        with suppress(OSError), open(path, "rb") as file:  # noqa: PTH123
+        with suppress(OSError), _plain_file(path) as file:
             status = os.fstat(file.fileno())
             key = File(status.st_dev, status.st_ino, status.st_ctime_ns)
             if inode not in (0, status.st_ino):
@@ -103,12 +117,12 @@ class Attacher:
             return
         try:
             if len(self.attached) >= FILES_MAX:
-                log.warning("TLS of %s is not followed: %s files are", name, FILES_MAX)
+                log.warning("TLS of %s is not followed: %s files are", printable(name), FILES_MAX)
                 return
             self._link(f"/proc/self/fd/{fd}", found)
             self.attached.append(name)
         except OSError as error:
-            log.warning("TLS of %s is not followed: %s", name, error.strerror)
+            log.warning("TLS of %s is not followed: %s", printable(name), error.strerror)
         finally:
             os.close(fd)
 
@@ -181,7 +195,7 @@ def serve(channel: socket.socket) -> None:
         return
     attacher.begin(dict(zip(json.loads(data), fds, strict=True)))
     watch.look()
-    channel.send(json.dumps({"attached": attacher.attached[:FILES_MAX]}).encode())
+    channel.send(json.dumps({"attached": len(attacher.attached)}).encode())
     while not select.select([channel], [], [], LOOK_S)[0]:
         watch.look()
     attacher.end()
@@ -191,7 +205,7 @@ def serve(channel: socket.socket) -> None:
 
 def main() -> None:
     """Serve; an interrupt from the terminal is the consumer's to act upon."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     with suppress(ConnectionError):

@@ -71,7 +71,7 @@ def of_process(pid: int, proc: Path = Path("/proc")) -> Iterator[Mapped]:
     """List the files that a process has mapped to run, each once."""
     known = set()
     try:
-        lines = (proc / str(pid) / "maps").read_bytes().splitlines()
+        lines = (proc / str(pid) / "maps").read_bytes().split(b"\n")
     except OSError:
         return
     for line in lines:

@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from ringspan.printable import printable
 from ringspan.probe import tls_functions
 from ringspan.tls import elf, libraries
 from ringspan.tls.libraries import DELETED, Mapped, Wanted
@@ -29,8 +30,8 @@ class Library(NamedTuple):
         """Print it."""
         count = f"{self.processes} process{'es' if self.processes != 1 else ''}"
         if self.obstacle:
-            return f"no  TLS of {self.path} ({count}): not followed: {self.obstacle}"
-        return f"ok  TLS of {self.path} ({count}): followed"
+            return f"no  TLS of {printable(self.path)} ({count}): not followed: {self.obstacle}"
+        return f"ok  TLS of {printable(self.path)} ({count}): followed"
 
 
 def in_use() -> list[Library]:

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 MESSAGE_BYTES = 1 << 16
 LOOK_S, ATTACH_S, DETACH_S = 0.05, 10.0, 0.5
@@ -32,7 +33,7 @@ class TlsStart:
         theirs.close()
         told = {"include": list(include), "exclude": list(exclude), "sandbox": sandbox}
         self._channel.send(json.dumps(told).encode())
-        self.attached: list[str] = []
+        self.attached = 0
         self._ended = False
 
     def finish(self, programs: dict[str, int], stop: Callable[[], bool]) -> None:
@@ -55,12 +56,13 @@ class TlsStart:
 
     def detach(self) -> None:
         """Have it detach and end; where that is slow (before Linux 6.6) it is not waited for."""
-        try:
+        answer = b""
+        with suppress(ConnectionError):
             self._channel.send(b".")
-            self._receive(DETACH_S, lambda: False)
-        except ConnectionError:
-            pass
+            answer = self._receive(DETACH_S, lambda: False)
         self._channel.close()
+        if not answer and self._process.poll() is None:
+            self._process.kill()  # it hangs, or detaches slowly: the kernel then does it
 
     def cancel(self) -> None:
         """End it."""
