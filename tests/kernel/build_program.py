@@ -28,7 +28,7 @@ ARM64_REGISTERS = b"""struct pt_regs {
 };
 """
 PT_REGS = re.compile(rb"struct pt_regs \{.*?\n\};\n", re.DOTALL)
-SETTINGS = ProbeSettings(own_tgid=os.getpid())
+SETTINGS = ProbeSettings(own_tgid=os.getpid(), follow_tls=True)
 VARIANTS = {
     "plain": SETTINGS,
     "without tls": replace(SETTINGS, follow_tls=False),

@@ -23,25 +23,24 @@ pytestmark = [pytest.mark.root, pytest.mark.skipif(bool(missing()), reason=missi
 CONFIG = "connections: 1000\nexchanges: 300\nring_bytes: 1048576\n"
 
 
-def test_computed_is_what_the_kernel_says(tmp_path: Path) -> None:
+@pytest.mark.parametrize("tls", ["auto", "off"])
+def test_computed_is_what_the_kernel_says(tmp_path: Path, tls: str) -> None:
     (tmp_path / "c.yaml").write_text(CONFIG)
-    with trace("--port", "1", "--config", str(tmp_path / "c.yaml")) as tracer:
+    with trace("--port", "1", "--tls", tls, "--config", str(tmp_path / "c.yaml")) as tracer:
         by_map = {one["map_id"]: int(one["memlock"]) for one in fdinfo(tracer.pid) if "map_id" in one}
     said = sorted(by_map.values())
-    computed = memory.locked(ProbeSettings(own_tgid=1, connections=1000, exchanges=300, ring_bytes=1 << 20))
-    pairs = list(
-        zip(
-            said,
-            sorted(computed[name] for name in [*HANDED_OVER, *HANDED_OVER_TLS, "programs", "programs"]),
-            strict=True,
-        )
-    )
+    told = ProbeSettings(own_tgid=1, connections=1000, exchanges=300, ring_bytes=1 << 20, follow_tls=tls == "auto")
+    computed = memory.locked(told)
+    more = [*HANDED_OVER_TLS, "programs"] if tls == "auto" else []
+    pairs = list(zip(said, sorted(computed[name] for name in [*HANDED_OVER, *more, "programs"]), strict=True))
     assert [pair for pair in pairs if abs(pair[0] - pair[1]) > 0.02 * pair[0] + 1024] == []
 
 
 def test_every_map_has_its_size() -> None:
     text = Path(memory.bpf_folder() / "maps.h").read_text()
-    assert memory.locked(ProbeSettings(own_tgid=1)).keys() == set(re.findall(r"^BPF_\w+\((\w+),", text, re.MULTILINE))
+    assert memory.locked(ProbeSettings(own_tgid=1, follow_tls=True)).keys() == set(
+        re.findall(r"^BPF_\w+\((\w+),", text, re.MULTILINE)
+    )
 
 
 def test_doctor_says_how_much(tmp_path: Path) -> None:

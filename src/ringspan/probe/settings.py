@@ -28,7 +28,7 @@ class ProbeSettings:
     exchanges: int = 8192
     calls: int = 8192
     attempts: int = 4096
-    follow_tls: bool = True
+    follow_tls: bool = False
 
     def to_json(self) -> str:
         """Serialise for the child's command line."""
