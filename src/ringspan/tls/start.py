@@ -56,13 +56,10 @@ class TlsStart:
 
     def detach(self) -> None:
         """Have it detach and end; where that is slow (before Linux 6.6) it is not waited for."""
-        answer = b""
         with suppress(ConnectionError):
             self._channel.send(b".")
-            answer = self._receive(DETACH_S, lambda: False)
+            self._receive(DETACH_S, lambda: False)
         self._channel.close()
-        if not answer and self._process.poll() is None:
-            self._process.kill()  # it hangs, or detaches slowly: the kernel then does it
 
     def cancel(self) -> None:
         """End it."""
