@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ringspan import privileges
 from ringspan.errors import CannotTrace
-from ringspan.probe import attach, btf, captures, load
+from ringspan.probe import btf, load
 from ringspan.probe.btf import BTF_FILE
 
 OLDEST_KERNEL = (5, 8)
@@ -114,7 +114,7 @@ def _tls() -> Check:
     return Check("HTTPS", not lacking, detail or "TLS libraries can be attached to", "run as root", fatal=False)
 
 
-CHECKS = (_kernel, _architecture, _btf, _privileges, _names, _lockdown, _bcc, _libbpf, _sandbox, _tls)
+CHECKS = (_kernel, _architecture, _btf, _privileges, _names, _lockdown, _bcc, _libbpf, _sandbox)
 
 
 def _memory() -> Check:
@@ -142,6 +142,8 @@ def require() -> None:
 
 def _captures(*, possible: bool) -> list[str]:
     """Say of each capture whether it can be had, in the order in which `--capture auto` prefers them."""
+    from ringspan.probe import attach, captures  # noqa: PLC0415 - a start must not wait for them
+
     lines = []
     for capture in captures.BY_WORD["auto"]:
         why = attach.obstacle(capture) if possible else "see above"
@@ -162,7 +164,7 @@ def _print_tls() -> None:
 
 def run() -> int:
     """Print the report; returns 0 if tracing is possible, else 3."""
-    done = [*checks(), _memory()]
+    done = [*checks(), _tls(), _memory()]
     for check in done:
         print(check.line())
     possible = all(check.ok for check in done if check.fatal)

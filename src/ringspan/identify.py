@@ -35,13 +35,8 @@ class Birth(NamedTuple):
 
 
 def _file(path: Path) -> bytes:
-    with path.open("rb", buffering=0) as file:
-        parts = []
-        left = TEXT_MAX
-        while left and (part := file.read(left)):  # /proc gives a page or so at a time
-            parts.append(part)
-            left -= len(part)
-    return b"".join(parts)
+    with path.open("rb") as file:
+        return file.read(TEXT_MAX)
 
 
 def _link(path: Path) -> bytes:

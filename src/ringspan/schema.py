@@ -12,6 +12,7 @@ from ringspan.files import config_folder
 
 LINE = re.compile(r"(?:([a-z_]+):[^#]*|\s+)#\s*(.*)")
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
+TEXT = {"type": ["string", "integer"]}  # ringspan.values.text
 TYPES = {float: "number", int: "integer"}
 
 
@@ -37,7 +38,7 @@ def _one(key: str) -> dict[str, Any]:
         return {"type": TYPES[kind], "minimum": kind(low), "maximum": kind(high)}
     if key == "otlp":
         return {"type": "string", "pattern": "^[Hh][Tt][Tt][Pp][Ss]?://"}
-    return {"type": ["string", "number"]} if key in config.LISTS else {"type": "string", "minLength": 1}
+    return TEXT if key in config.LISTS else {"type": "string", "minLength": 1}
 
 
 def _some(one: dict[str, Any]) -> dict[str, Any]:
@@ -49,7 +50,7 @@ def _mapping(properties: dict[str, Any]) -> dict[str, Any]:
 
 
 def _rule() -> dict[str, Any]:
-    glob = _some({"type": ["string", "number"]})
+    glob = _some(TEXT)
     match = dict.fromkeys((*rules.OF_PROCESS, "path"), glob) | {
         "environment": _mapping(dict.fromkeys(rules.VARIABLES, glob)),
         "port": _some({"type": "integer", "minimum": rules.PORT[0], "maximum": rules.PORT[1]}),
@@ -59,20 +60,20 @@ def _rule() -> dict[str, Any]:
         "set": {
             "type": "object",
             "propertyNames": {"pattern": f"^{rules.SETTABLE.pattern}$"},
-            "additionalProperties": {"type": ["string", "number"]},
+            "additionalProperties": TEXT,
             "maxProperties": rules.ATTRIBUTES_MAX,
         },
         "drop": {"type": "boolean"},
         "sample": {"type": "number", "minimum": rules.SHARE[0], "maximum": rules.SHARE[1]},
         "traces": {"type": "boolean"},
     }
-    whole = _mapping({"name": {"type": ["string", "number"]}, "match": _mapping(match)} | done)
+    whole = _mapping({"name": TEXT, "match": _mapping(match)} | done)
     return whole | {"anyOf": [{"required": [key]} for key in done]}
 
 
 def _route() -> dict[str, Any]:
     template = {"type": "string", "pattern": "^/"}
-    text = {"type": ["string", "number"]}
+    text = TEXT
     whole = _mapping({"service": text, "template": _some(template), "openapi": text})
     return {"anyOf": [template, whole | {"anyOf": [{"required": ["template"]}, {"required": ["openapi"]}]}]}
 
@@ -82,7 +83,7 @@ def _property(key: str, default: Any, description: str) -> dict[str, Any]:
     if key == "rules":
         kind: dict[str, Any] = {"type": "array", "items": _rule(), "maxItems": rules.RULES_MAX}
     elif key.startswith("redact_"):
-        text = {"type": "string", "pattern": "^/"} if key == "redact_paths" else {"type": ["string", "number"]}
+        text = {"type": "string", "pattern": "^/"} if key == "redact_paths" else TEXT
         kind = {"anyOf": [{"type": "array", "items": text, "maxItems": config.LIST_MAX}, text]}
     elif key == "routes":
         kind = {"type": "array", "items": _route(), "maxItems": config.LIST_MAX}

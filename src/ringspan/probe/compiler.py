@@ -28,9 +28,9 @@ def said() -> list[str]:
         return []
 
 
-def die_with_parent() -> None:
-    """Have SIGTERM sent to this process when its parent ends."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+def die_with_parent(number: signal.Signals = signal.SIGTERM) -> None:
+    """Have a signal sent to this process when its parent ends."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number, 0, 0, 0)
 
 
 def import_bcc() -> Any:

@@ -7,7 +7,6 @@ reading other processes' files and attaching take, and no others; it reads nothi
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import json
 import logging
@@ -25,6 +24,7 @@ from typing import BinaryIO, NamedTuple
 from ringspan import privileges, sandbox
 from ringspan.printable import printable
 from ringspan.probe import btf, load, tls_functions
+from ringspan.probe.compiler import die_with_parent
 from ringspan.tls import elf, libraries
 from ringspan.tls.libraries import Mapped, Wanted
 from ringspan.tls.mappings import Key, Mappings
@@ -33,7 +33,6 @@ LOOK_S, LOOK_AT_ALL_S = 0.02, 2.0
 FILES_MAX, JUDGED_MAX = 512, 1 << 16
 MESSAGE_BYTES, DESCRIPTORS = 1 << 16, 64
 ENTER, RETURN = "on_tls_enter@tls", "on_tls_return@tls"
-PR_SET_PDEATHSIG = 1
 log = logging.getLogger(__name__)
 
 
@@ -188,9 +187,7 @@ def serve(channel: socket.socket) -> None:
     told = json.loads(said)
     attacher = Attacher(Wanted(tuple(told["include"]), tuple(told["exclude"])))
     privileges.limit_to_attaching(by_events=not btf.has_uprobe_multi())
-    ctypes.CDLL(None).prctl(
-        PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0
-    )  # whatever it hangs in, it ends with the consumer
+    die_with_parent(signal.SIGKILL)  # whatever it hangs in
     if told["sandbox"]:
         sandbox.enter(attaching=True)
     watch = Watch(attacher)
