@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-UNIT = re.compile(r"/([^/]+\.service)(?:/|$)", re.MULTILINE)
-NOT_A_SERVICE = re.compile(r"user@\d+|session-|init\.scope")
+UNIT = re.compile(r"/([^/]+\.service)(?=/|$)", re.MULTILINE)
+USERS = re.compile(r"user@\d+\.service")  # its units are a user's
 ID = r"[0-9a-f]{64}"
 # A container's own group: /ID, /RUNTIME-ID.scope (systemd), POD.slice:RUNTIME:ID (systemd's name by another driver).
 CONTAINER = re.compile(rf"[/:](?:([a-z]+(?:-[a-z]+)*)[-:])?({ID})(?:\.scope)?(?=/|$)", re.MULTILINE)
@@ -24,21 +24,37 @@ RUNTIMES = {
 
 
 class Placement(NamedTuple):
-    """What a control group's path says; empty where it says nothing."""
+    """What a control group's path says; empty where it says nothing.
+
+    `unit` is the host's own; `inner` is what a user's manager, a container's, or a service with groups of its own
+    calls a group inside: a name, and no proof.
+    """
 
     unit: str = ""
     container_id: str = ""
     runtime: str = ""
     pod_uid: str = ""
+    inner: str = ""
+
+
+def _units(cgroup: str, container: str) -> tuple[str, str]:
+    """Return the host's unit, and one inside it or a container."""
+    unit = inner = ""
+    for line in cgroup.splitlines():
+        above, _, below = line.partition(container) if container else (line, "", "")
+        outer, *inside = UNIT.findall(above) or [""]
+        unit = unit if not outer or USERS.fullmatch(outer) else outer
+        inner = (UNIT.findall(below) or inside or [inner])[-1]
+    return unit, inner
 
 
 def placement(cgroup: str) -> Placement:
     """Read a path, or the lines of /proc/PID/cgroup (version 1 has one for each hierarchy); the innermost counts."""
-    units = [unit for unit in UNIT.findall(cgroup) if not NOT_A_SERVICE.search(unit)]
     found = CONTAINER.findall(cgroup)
     prefix, container = found[-1] if found else ("", "")
     if prefix.endswith(MONITOR):
         container = prefix = ""
     pods = POD.findall(cgroup)
     runtime = RUNTIMES.get(prefix) or ("docker" if container and f"/docker/{container}" in cgroup else "")
-    return Placement(units[-1] if units else "", container, runtime, pods[-1].replace("_", "-") if pods else "")
+    unit, inner = _units(cgroup, container)
+    return Placement(unit, container, runtime, pods[-1].replace("_", "-") if pods else "", inner)

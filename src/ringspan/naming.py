@@ -66,8 +66,8 @@ def _placed(place: Placement) -> dict[str, str]:
 def identity_of(process: Process) -> Identity:
     """Name a process by the first source that knows."""
     declared, place = _declared(variables(process)), placement(process.cgroup)
-    name = declared.pop("service.name", "") or _unit(place) or command_line.name(process.arguments)
-    name = name or Path(process.executable).name or NAMELESS
+    name: str | None = declared.pop("service.name", "") or place.inner.removesuffix(".service") or _unit(place)
+    name = name or command_line.name(process.arguments) or Path(process.executable).name or NAMELESS
     also = dict(list(declared.items())[:DECLARED_MAX]) | _placed(place)  # what is seen wins over what is said
     return Identity(
         sendable(name[:NAME_MAX]),

@@ -26,13 +26,18 @@ CASES = [
     ),
     (
         "0::/user.slice/user-1000.slice/user@1000.service/app.slice/syncthing.service",
-        Placement(unit="syncthing.service"),
+        Placement(inner="syncthing.service"),
     ),
+    ("0::/user.slice/user-0.slice/user@0.service/a.slice/user@1.service", Placement(inner="user@1.service")),
+    ("0::/system.slice/web.service/nginx.service", Placement(unit="web.service", inner="nginx.service")),
     # Docker.
     (f"0::/system.slice/docker-{ID}.scope", Placement(container_id=ID, runtime="docker")),
     (f"0::/docker/{ID}", Placement(container_id=ID, runtime="docker")),
     (V1.format(f"/docker/{ID}"), Placement(container_id=ID, runtime="docker")),
-    (f"0::/system.slice/docker-{ID}.scope/system.slice/nginx.service", Placement("nginx.service", ID, "docker")),
+    (
+        f"0::/system.slice/docker-{ID}.scope/system.slice/nginx.service",
+        Placement("", ID, "docker", "", "nginx.service"),
+    ),
     (f"0::/docker/{ID}/docker/{INNER}", Placement(container_id=INNER, runtime="docker")),
     ("0::/system.slice/docker.service", Placement(unit="docker.service")),
     (f"0::/../../docker/{ID}", Placement(container_id=ID, runtime="docker")),
@@ -85,7 +90,7 @@ CASES = [
     ),
     (
         f"0::/user.slice/user-1000.slice/user@1000.service/app.slice/web.service/libpod-payload-{ID}",
-        Placement("web.service", ID, "podman"),
+        Placement("", ID, "podman", "", "web.service"),
     ),
     # What only looks like one.
     (f"0::/system.slice/{ID}.service", Placement(unit=f"{ID}.service")),
