@@ -86,11 +86,11 @@ def _is_secret(name: str) -> bool:
 
 def query(text: str, *, cut: bool = False) -> str:
     """Replace the values of secret-looking keys of a query string, and of queries inside its values."""
+    if not cut and not any(map(_tells, _decodings(text))):
+        return text  # and no part of it tells more: what decoding makes of a part is a part of what it makes of all
     if _entangled(text):
         return REDACTED
     text = userinfo(text, cut=cut)
-    if "=" not in text and "%" not in text and not TOKEN.search(text):
-        return text
     parts = text.split("&")
     if _hidden(text, cut=cut) and any(MARKED.search(_decoded(part)) for part in parts if not _hidden(part)):
         return REDACTED  # userinfo that has an & in it
@@ -165,6 +165,8 @@ def _entangled(text: str) -> bool:
 
 def _pairs(part: str) -> str:
     """Redact what stands between two &: from the first secret on, for not all take a ; for a separator."""
+    if not any(map(_tells, _decodings(part))):
+        return part
     pairs = [part] if _hidden(part) else part.split(";")
     for i, pair in enumerate(pairs):
         if any(map(_tells, _decodings(pair))):
@@ -227,8 +229,8 @@ def _names(text: str) -> Iterator[str]:
 def _decodings(text: str) -> Iterator[str]:
     """Return a text, and what percent-decoding makes of it until it changes nothing."""
     yield text
-    for _ in range(DECODINGS_MAX if "%" in text else 0):
-        decoded = unquote(text)
+    for _ in range(DECODINGS_MAX):
+        decoded = unquote(text) if "%" in text else text
         if decoded == text:
             return
         text = decoded

@@ -177,11 +177,11 @@ def test_secrets_in_a_fragment_are_redacted() -> None:
 
 
 def test_redaction_takes_time_in_proportion() -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     for text in ("/" + "a" * 639, "a" * 640, "://" * 213, "%3a%2f%2f" * 71):
         for _ in range(100):
             redact.url(text)
-    assert time.perf_counter() - began < 0.5
+    assert time.process_time() - began < 0.5
 
 
 @pytest.mark.parametrize(
