@@ -80,8 +80,14 @@ static __always_inline struct connection *connection_to_move(struct sock *sk)
 	return connection_open(&s, ROLE_UNKNOWN, 0);
 }
 
-/* A thread that begins a call is in no other: a return was not seen, nor (but for TCP's receives,
- * whose sequence tells) what that call moved. False if the call has been noted. */
+/* What a call moved is known without its return: by TCP's sequence, of a send if it was pushed. */
+static __always_inline bool is_followed_within(const struct call *call)
+{
+	return call->sequenced && (call->purpose == PURPOSE_RECEIVE || call->pushed);
+}
+
+/* A thread that begins a call is in no other: a return was not seen, nor (but for most of TCP's)
+ * what that call moved. False if the call has been noted. */
 static __always_inline bool begins_call(void)
 {
 	u64 thread = bpf_get_current_pid_tgid();
@@ -94,10 +100,9 @@ static __always_inline bool begins_call(void)
 		return false;
 	count(COUNTER_MISSED_RETURNS);
 	c = connections.lookup(&left->sk);
-	if (left->purpose == PURPOSE_RECEIVE && left->sequenced)
-		c = 0;
 	if (c && c->head.identity == left->identity) {
-		c->broken = COUNTER_DESYNC_OVERLAP;
+		if (!is_followed_within(left))
+			c->broken = COUNTER_DESYNC_OVERLAP;
 		if (c->writer == thread)
 			c->writer = 0;
 	}
@@ -192,11 +197,49 @@ static __always_inline bool take_call(struct call *call, u32 purpose)
 	return true;
 }
 
+/* Within a send: TCP has taken all up to where its sequence now stands, and sends it. */
+static __always_inline bool send_goes_on(struct sock *sk)
+{
+	u64 thread = bpf_get_current_pid_tgid(), key = (u64)sk, so_far;
+	struct call *entered = calls.lookup(&thread);
+	struct connection *c = connections.lookup(&key);
+	struct work *w;
+
+	if (!entered || entered->purpose != PURPOSE_SEND || entered->sk != (u64)sk ||
+	    !entered->sequenced || entered->helped == NO_HELP)
+		return false;
+	so_far = (u32)(sequence_written(sk) - entered->sequence);
+	if (so_far <= entered->pushed || !c || c->off || c->head.identity != entered->identity)
+		return false;
+	w = begin_work(c, (u64)sk, EGRESS, bpf_ktime_get_ns());
+	if (!w)
+		return false;
+	w->call = *entered;
+	w->moved = so_far;
+	w->within = 1;
+	return true;
+}
+
+/* All that a send moved was followed from within: nothing is left but to forget it. */
+static __always_inline bool forget_sent(const struct call *call, s64 result)
+{
+	u64 thread = bpf_get_current_pid_tgid(), key = call->sk;
+	struct connection *c = connections.lookup(&key);
+
+	if (result <= 0 || call->pushed != result || call->helped != result)
+		return false;
+	calls.delete(&thread);
+	if (c && c->writer == thread)
+		c->writer = 0;
+	return true;
+}
+
 static __always_inline bool exit_sending(s64 result)
 {
 	struct call call;
 
-	return take_call(&call, PURPOSE_SEND) && end_send(&call, result, bpf_ktime_get_ns());
+	return take_call(&call, PURPOSE_SEND) && !forget_sent(&call, result) &&
+	       end_send(&call, result, bpf_ktime_get_ns());
 }
 
 /* Follow what a receive has moved so far, or (below 0) how it has failed; true if there is work. */

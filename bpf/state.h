@@ -186,7 +186,8 @@ struct call {
 	u64 identity; /* of the connection */
 	u64 number;   /* with the arguments, where the bytes lie: see locate() of the capture */
 	u64 arguments[4];
-	u64 helped; /* bytes that a reader has already followed for this writer */
+	u64 helped; /* bytes that a reader has already followed for this writer, or it itself */
+	u64 pushed; /* ... it itself, from within a send */
 	u32 sequence;
 	u32 flags;    /* of a receive */
 	u8 sequenced; /* its connection's bytes have TCP's numbers */
@@ -230,6 +231,7 @@ struct work {
 	u32 then;	/* what a turn has met, dealt with once at its end */
 	u32 ended;	/* the call met the end of the stream */
 	u32 error;	/* ... or this error */
+	u32 within;	/* the call goes on */
 };
 
 /* A thread's call of a TLS library, from its entry to its return. */

@@ -119,6 +119,17 @@ int enter_tcp_rcv_space_adjust(CONTEXT *ctx)
 	return 0;
 }
 
+/* sk, ...; within a send, after what it was given was taken */
+int enter_tcp_push(CONTEXT *ctx)
+{
+	u64 a[1] = {};
+
+	TAKE_ARGUMENTS(a, ctx);
+	if (send_goes_on((void *)a[0]))
+		follow(ctx);
+	return 0;
+}
+
 /* socket, address, its bytes, flags */
 int enter_stream_connect(CONTEXT *ctx)
 {

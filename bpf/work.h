@@ -97,6 +97,7 @@ static __always_inline struct work *begin_work(struct connection *c, u64 connect
 	w->settle = SETTLE_NOTHING;
 	w->ended = 0;
 	w->error = 0;
+	w->within = 0;
 	w->resume = 0;
 	return w;
 }
@@ -164,20 +165,33 @@ static __always_inline void lay_out_received(struct work *w, struct connection *
 	s->skip = w->call.helped;
 }
 
-static __always_inline void lay_out_sent(struct work *w, struct connection *c)
+/* The call that a send's work is of, as it stands under the lock. */
+static __always_inline void take_sent(struct work *w, struct connection *c)
 {
 	u64 thread = bpf_get_current_pid_tgid();
 	struct call *entered = calls.lookup(&thread);
 
 	if (entered) /* a helper may have followed some of it, under the lock */
 		w->call.helped = entered->helped;
+	if (w->within) {
+		if (entered && w->call.helped < w->moved)
+			entered->helped = w->moved;
+		if (entered)
+			entered->pushed = w->moved;
+		return;
+	}
 	calls.delete(&thread);
 	if (c->writer == thread)
 		c->writer = 0;
+}
+
+static __always_inline void lay_out_sent(struct work *w, struct connection *c)
+{
+	take_sent(w, c);
 	c->moved_to[EGRESS] +=
 		w->call.number == SYS_SENDMMSG
 			? sequence_written((struct sock *)w->connection) - w->call.sequence
-			: w->moved;
+			: w->moved - w->call.pushed;
 	if (w->call.helped == NO_HELP)
 		c->directions[EGRESS].last_ns = w->call.begin_ns;
 	else if (w->call.helped > w->moved)

@@ -13,7 +13,7 @@ from xml.etree import ElementTree as ET
 from peers import build
 
 from .image import Kernel
-from .machine import run_in
+from .machine import HERE, Guest, run_in
 from .packages import Source, folder
 from .roots import ROOT, root_of
 
@@ -103,15 +103,10 @@ def _run(kernel: Kernel, captures: Iterable[str]) -> Result:
     results = folder("results", kernel.name.replace(" ", "-"))
     for old in (*results.glob("*.xml"), *results.glob("*.ledger")):
         old.unlink()
-    ran = run_in(
-        kernel,
-        [str(GUEST), "/usr/bin/python3" if foreign else sys.executable, *captures],
-        timeout=TIMEOUT_SECONDS,
-        root=root_of(kernel.source) if foreign else Path("/"),
-        shown=[ROOT] if foreign else [],
-        results=results,
-        environment={"RINGSPAN_TEST_CACHE": "/tmp/cache"} if foreign else {},  # peers are built there anew
-    )
+    # Of another architecture, the peers are built there anew.
+    there = Guest({"RINGSPAN_TEST_CACHE": "/tmp/cache"}, root_of(kernel.source), [ROOT]) if foreign else HERE
+    command = [str(GUEST), "/usr/bin/python3" if foreign else sys.executable, *captures]
+    ran = run_in(kernel, command, timeout=TIMEOUT_SECONDS, guest=there, results=results)
     return Result(kernel, ran.output, ran.seconds, {one: _cell(results / f"{one}.xml") for one in captures})
 
 

@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 import time
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,7 +27,22 @@ CONSOLES = {"amd64": "ttyS0", "arm64": "ttyAMA0"}
 BOOT = "quiet loglevel=4 panic=-1 oops=panic mitigations=off nopti random.trust_cpu=on no_timer_check tsc=reliable audit=0 apparmor=0 rcupdate.rcu_expedited=1"
 MEMORY = "2G"
 BOOTS = 3
+# One thread runs all processors in turn, and the guest's clock is how many instructions they have run: 1 ns each.
+ACCELERATORS = {False: ["tcg,thread=multi,tb-size=512"], True: ["tcg,thread=single,tb-size=512", "-icount", "shift=0"]}
 SAID = ("output", "console", "emulator.log")
+
+
+@dataclass(frozen=True)
+class Guest:
+    """How a command is to find its machine: `root` is another file system than this machine's, `shown` folders of this
+    machine to have there as well, `words` more of the kernel's command line; `counts`: its clock counts instructions.
+    """
+
+    environment: dict[str, str] = field(default_factory=dict)
+    root: Path = Path("/")
+    shown: Sequence[Path] = ()
+    words: str = ""
+    counts: bool = False
 
 
 @dataclass(frozen=True)
@@ -37,6 +52,9 @@ class Ran:
     status: int
     output: str
     seconds: float
+
+
+HERE = Guest()
 
 
 def missing() -> str:
@@ -81,21 +99,21 @@ def _files(job: Path) -> Iterator[Path]:
         running.wait()
 
 
-def _emulator(kernel: Kernel, job: Path, files: Path, root: Path, words: str) -> list[str]:
-    a = kernel.architecture
+def _emulator(kernel: Kernel, job: Path, files: Path, guest: Guest) -> list[str]:
+    a, root = kernel.architecture, "" if guest.root == Path("/") else guest.root
     return [
         EMULATORS[a], "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
-        "-accel", "tcg,thread=multi,tb-size=512", "-cpu", PROCESSORS[a], "-smp", "2", "-m", MEMORY,
+        "-accel", *ACCELERATORS[guest.counts], "-cpu", PROCESSORS[a], "-smp", "2", "-m", MEMORY,
         "-object", f"memory-backend-memfd,id=memory,size={MEMORY},share=on",
         "-machine", f"{MACHINES[a]},memory-backend=memory",
         "-kernel", str(kernel.image), "-initrd", str(first_root(kernel)),
-        "-append", f"console={CONSOLES[a]} {BOOT} lab.job={job} lab.root={'' if root == Path('/') else root} {words}",
+        "-append", f"console={CONSOLES[a]} {BOOT} lab.job={job} lab.root={root} {guest.words}",
         "-chardev", f"file,id=console,path={job}/console", "-serial", "chardev:console",
         "-chardev", f"socket,id=files,path={files}", "-device", "vhost-user-fs-pci,chardev=files,tag=machine,queue-size=1024",
     ]  # fmt: skip
 
 
-def _mounts(kernel: Kernel, root: Path, shown: Sequence[Path]) -> str:
+def _mounts(kernel: Kernel, shown: Sequence[Path]) -> str:
     """What init.sh does in the new root: the kernel's modules, without its headers; what another root lacks."""
     lines = [
         f"mkdir -p usr/lib/modules/{kernel.release}",
@@ -107,31 +125,22 @@ def _mounts(kernel: Kernel, root: Path, shown: Sequence[Path]) -> str:
 
 
 def run_in(
-    kernel: Kernel,
-    command: Sequence[str],
-    *,
-    timeout: float,
-    environment: dict[str, str] | None = None,
-    root: Path = Path("/"),
-    shown: Sequence[Path] = (),
-    words: str = "",
-    results: Path | None = None,
+    kernel: Kernel, command: Sequence[str], *, timeout: float, guest: Guest = HERE, results: Path | None = None
 ) -> Ran:
     """Run a command under a kernel; in it $LAB_JOB is a folder that is kept as `results`.
 
-    `root` is another file system than this machine's, `shown` folders of this machine to have there as well, `words`
-    more of the kernel's command line. Raises LabUnavailable if the guest did not start or did not end in time.
+    Raises LabUnavailable if the guest did not start or did not end in time.
     """
     for _ in range(BOOTS):
         began = time.monotonic()
         job = Path(tempfile.mkdtemp(dir=folder("jobs")))
         try:
-            exports = {"LAB_JOB": str(job), "PATH": os.environ["PATH"], "HOME": str(Path.home())} | (environment or {})
+            exports = {"LAB_JOB": str(job), "PATH": os.environ["PATH"], "HOME": str(Path.home())} | guest.environment
             lines = [f"cd {shlex.quote(str(Path.cwd()))}", "ulimit -l unlimited", "ulimit -n 65536"]
             lines += [f"export {name}={shlex.quote(value)}" for name, value in exports.items()]
             (job / "command").write_text("\n".join([*lines, f"exec {shlex.join(command)}", ""]))
-            (job / "mounts").write_text(_mounts(kernel, root, [job, *shown]))
-            _emulate(kernel, job, root, words, timeout)
+            (job / "mounts").write_text(_mounts(kernel, [job, *guest.shown]))
+            _emulate(kernel, job, guest, timeout)
             if (job / "status").exists():
                 if results:
                     shutil.copytree(
@@ -146,10 +155,10 @@ def run_in(
     raise LabUnavailable(f"Linux {kernel.name} did not come to an end within {timeout:.0f} s\n{said}")
 
 
-def _emulate(kernel: Kernel, job: Path, root: Path, words: str, timeout: float) -> None:
+def _emulate(kernel: Kernel, job: Path, guest: Guest, timeout: float) -> None:
     with _files(job) as files, (job / "emulator.log").open("w") as log, suppress(subprocess.TimeoutExpired):
         subprocess.run(
-            _emulator(kernel, job, files, root, words),
+            _emulator(kernel, job, files, guest),
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, timeout=timeout, check=False,
         )  # fmt: skip
 

@@ -1,4 +1,6 @@
-"""Run the guests and print, or with --write put into the README, the table; run.py KERNEL -- COMMAND runs one command."""
+"""Run the guests and print, or with --write put into the README, the table; run.py KERNEL [--count] -- COMMAND runs one
+command, with --count where a nanosecond is an instruction: there time is how many were executed.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from kernels.lab import CAPTURES, KERNELS, start_all
-from kernels.machine import missing, run_in
+from kernels.machine import Guest, missing, run_in
 from kernels.packages import LabUnavailable
 from kernels.table import table, write
 
@@ -39,7 +41,8 @@ def main(arguments: list[str]) -> int:
         if "--" not in arguments:
             return all_kernels("--write" in arguments)
         kernel = next(one for one in KERNELS if one.name == arguments[0])
-        ran = run_in(kernel, arguments[arguments.index("--") + 1 :], timeout=COMMAND_SECONDS)
+        of_ours, command = arguments[: arguments.index("--")], arguments[arguments.index("--") + 1 :]
+        ran = run_in(kernel, command, timeout=COMMAND_SECONDS, guest=Guest(counts="--count" in of_ours))
     except LabUnavailable as error:
         print(error, file=sys.stderr)
         return 3

@@ -11,7 +11,7 @@ from concurrent.futures import Future
 import pytest
 
 from .lab import CAPTURES, KERNELS, Result, start_all
-from .machine import missing, run_in
+from .machine import Guest, missing, run_in
 from .packages import LabUnavailable
 from .table import differs, row, written
 
@@ -71,8 +71,7 @@ def test_lockdown_integrity_takes_away_no_capture(results: Results) -> None:
         kernel,
         ["sh", "-c", script],
         timeout=600,
-        words="lockdown=integrity",
-        environment={"RINGSPAN_TEST_SLOWNESS": "8"},
+        guest=Guest({"RINGSPAN_TEST_SLOWNESS": "8"}, words="lockdown=integrity"),
     )
     assert "[integrity]" in ran.output
     assert "1 passed" in ran.output, ran.output[-4000:]

@@ -82,13 +82,12 @@ HOOKS = (
     Hook("tcp_sendmsg", "enter_tcp_sendmsg", "exit_tcp_sendmsg"),
     Hook("unix_stream_sendmsg", "enter_unix_stream_sendmsg", "exit_unix_stream_sendmsg"),
 )
-SENDPAGE = ("tcp_sendpage", "unix_stream_sendpage")  # gone since Linux 6.5 (dc97391e6610)
+# Gone since Linux 6.5 (dc97391e6610); inlined where a compiler chose so.
+OPTIONAL = ("tcp_sendpage", "unix_stream_sendpage", "tcp_push")
 # Of returns a breakpoint sees those of 10 threads, or of two for each processor, at once (kernel/kprobes.c): any number
-# may sleep in a receive, none where TCP says how much of it has been read.
-WITHIN_RECEIVE = Hook("tcp_rcv_space_adjust", "enter_tcp_rcv_space_adjust")
-KPROBE = Capture(
-    "tcp", "kprobe", "tcp.bpf.c", TCP_TRACEPOINTS, CALLED, (*HOOKS, WITHIN_RECEIVE), SENDPAGE, ("-DCAPTURE_TCP",)
-)
+# may sleep in a call, none where TCP says how much of it has been read or taken.
+WITHIN = (Hook("tcp_rcv_space_adjust", "enter_tcp_rcv_space_adjust"), Hook("tcp_push", "enter_tcp_push"))
+KPROBE = Capture("tcp", "kprobe", "tcp.bpf.c", TCP_TRACEPOINTS, CALLED, (*HOOKS, *WITHIN), OPTIONAL, ("-DCAPTURE_TCP",))
 FENTRY = replace(
     KPROBE,
     how="fentry",
