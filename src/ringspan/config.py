@@ -62,6 +62,10 @@ class Settings:
     routes: list[Any] = field(default_factory=list)  # as given: ringspan.routes compiles them
     learn_routes: bool = False
     routes_max: int = 200
+    container_runtime: str | None = None
+    kubelet: str | None = None
+    kubelet_token: str | None = None
+    kubelet_ca: str | None = None
     redact_keys: list[str] = field(default_factory=list)
     redact_except: list[str] = field(default_factory=list)
     redact_paths: list[str] = field(default_factory=list)
@@ -91,6 +95,7 @@ NESTED: dict[str, Callable[[list[Any], str], object]] = {
     "redact_paths": redaction.masks,
 }
 LISTS = ("pid", "port", "exe", "tls_include", "tls_exclude", "opt_in")
+URLS = {"otlp": "http://127.0.0.1:4317", "kubelet": "https://127.0.0.1:10250"}
 SWITCHES = ("sandbox", "body_sizes", "active_requests", "learn_routes")
 
 
@@ -112,8 +117,8 @@ def _one(key: str, value: Any, at: str) -> Any:
         return values.switch(value, at)
     if key in BOUNDS:
         return _number(key, value, at)
-    if key == "otlp":
-        return _url(value, at)
+    if key in URLS:
+        return _url(key, value, at)
     if key == "user" and not (isinstance(value, str) and value):
         raise UsageError(f"{at}: {value!r} is not a name")
     return values.text(value, at)
@@ -126,10 +131,10 @@ def _number(key: str, value: Any, at: str) -> Any:
     return value
 
 
-def _url(value: Any, at: str) -> str:
+def _url(key: str, value: Any, at: str) -> str:
     if not (isinstance(value, str) and URL.match(value)):
         quoted = repr(redact.endpoint(value)) if isinstance(value, str) else shown(value)
-        raise UsageError(f"{at}: {quoted} is not a URL", "for example http://127.0.0.1:4317")
+        raise UsageError(f"{at}: {quoted} is not a URL", f"for example {URLS[key]}")
     return value
 
 

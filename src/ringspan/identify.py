@@ -12,8 +12,9 @@ import numpy as np
 
 from ringspan import contract
 from ringspan.cgroups import Cgroups
+from ringspan.directory.keep import Directories
 from ringspan.model import Identity
-from ringspan.naming import NAMELESS, Process, Who, facts_of, who_is
+from ringspan.naming import NAMELESS, NO_NAMES, Process, Who, facts_of, who_is
 from ringspan.process import TICK_NS, has_begun_at
 from ringspan.rules import Rule
 
@@ -62,14 +63,17 @@ class Known(NamedTuple):
     start_ns: int
     arguments: bytes
     checked: float
+    version: int  # of the directories
     who: Who
 
 
 class Identifier:
     """Answers who a row belongs to; keeps one answer per process."""
 
-    def __init__(self, proc: Path = Path("/proc"), rules: tuple[Rule, ...] = ()) -> None:
-        self._proc = proc
+    def __init__(
+        self, proc: Path = Path("/proc"), rules: tuple[Rule, ...] = (), directories: Directories = NO_NAMES
+    ) -> None:
+        self._proc, self._directories = proc, directories
         self._rules = rules
         self._cgroups = Cgroups()
         self._known: OrderedDict[int, Known] = OrderedDict()
@@ -134,9 +138,10 @@ class Identifier:
         root = self._proc / str(row.tgid)
         if row.process_start_ns and (self._may_be_another(row) or not has_begun_at(root, row.process_start_ns)):
             raise ProcessLookupError(row.tgid)  # another has its pid by now
-        arguments = _file(root / "cmdline")
-        who = known.who if known and known.arguments == arguments else self._read(row, root)
-        return Known(row.process_start_ns, arguments, now, who)
+        arguments, version = _file(root / "cmdline"), self._directories.version
+        same = known and known.arguments == arguments and known.version == version
+        who = known.who if known and same else self._read(row, root)
+        return Known(row.process_start_ns, arguments, now, version, who)
 
     def _may_be_another(self, row: Any) -> bool:
         """Whether /proc may show another process of the same number: it tells apart by ticks of the clock alone."""
@@ -150,7 +155,10 @@ class Identifier:
         process = _read(root)
         if not process.executable and (row.tgid, row.process_start_ns) in self._born:
             return self._as_born(row)
-        return who_is(process, self._rules)
+        return self._is(process)
+
+    def _is(self, process: Process) -> Who:
+        return who_is(process, self._rules, self._directories)
 
     def _as_born(self, row: Any) -> Who:
         """Name a process that is gone by what exec left of it; if it was only forked, it is its parent."""
@@ -158,7 +166,7 @@ class Identifier:
         if birth:
             executable = os.path.realpath(birth.filename) if birth.filename.startswith("/") else birth.filename
             process = Process(birth.arguments, birth.environment, self._cgroups.path(birth.cgroup), executable)
-            return who_is(process, self._rules)
+            return self._is(process)
         if row.executed:  # what it was begun with was lost: its parent is another program
             return self._by_thread(row)
         known = self._known.get(row.parent_tgid)
@@ -178,6 +186,6 @@ class Identifier:
             if not row.parent_start_ns or not has_begun_at(root, row.parent_start_ns):
                 return None
             same = (root / "comm").read_bytes().rstrip(b"\n") == row.comm
-            return who_is(_read(root), self._rules) if same else None
+            return self._is(_read(root)) if same else None
         except (OSError, IndexError, ValueError):
             return None

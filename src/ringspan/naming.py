@@ -8,10 +8,12 @@ from urllib.parse import unquote
 
 from ringspan import command_line
 from ringspan.containers import Placement, placement
+from ringspan.directory.keep import Directories
 from ringspan.model import Identity
 from ringspan.rules import VARIABLES, Facts, Rule
 
 NAME_MAX, PATH_MAX = 255, 4096  # they go out with every metric
+NO_NAMES = Directories()
 NAMELESS = "unknown_service"  # as the SDKs say
 # Of OTEL_RESOURCE_ATTRIBUTES of a process, what says who it is; how many and how long is bounded.
 DECLARED = ("service.", "deployment.", "k8s.", "container.")
@@ -63,12 +65,17 @@ def _placed(place: Placement) -> dict[str, str]:
     return {key: value for key, value in found.items() if value}
 
 
-def identity_of(process: Process) -> Identity:
+def identity_of(process: Process, directories: Directories = NO_NAMES) -> Identity:
     """Name a process by the first source that knows."""
     declared, place = _declared(variables(process)), placement(process.cgroup)
-    name: str | None = declared.pop("service.name", "") or place.inner.removesuffix(".service") or _unit(place)
+    told = directories.get(place.pod_uid, place.container_id)
+    name: str | None = declared.pop("service.name", "") or told.pop("service.name", "")
+    name = name or place.inner.removesuffix(".service") or _unit(place)
     name = name or command_line.name(process.arguments) or Path(process.executable).name or NAMELESS
-    also = dict(list(declared.items())[:DECLARED_MAX]) | _placed(place)  # what is seen wins over what is said
+    of_service = {key: value for key, value in told.items() if key.startswith("service.")}
+    # What a process says of its service counts, and of where it is what is seen.
+    also = of_service | dict(list(declared.items())[:DECLARED_MAX]) | _placed(place)
+    also |= {key: value for key, value in told.items() if key not in of_service}
     return Identity(
         sendable(name[:NAME_MAX]),
         sendable(process.executable[:PATH_MAX]) or None,
@@ -118,10 +125,10 @@ class Who:
         return Identity(name, self.identity.executable, tuple(sorted(found.items())))
 
 
-def who_is(process: Process, rules: tuple[Rule, ...]) -> Who:
+def who_is(process: Process, rules: tuple[Rule, ...], directories: Directories = NO_NAMES) -> Who:
     """Name a process, and find the rules that are about it."""
     facts = facts_of(process) if rules else None
-    return Who(identity_of(process), tuple(rule for rule in rules if facts and rule.is_of(facts)))
+    return Who(identity_of(process, directories), tuple(rule for rule in rules if facts and rule.is_of(facts)))
 
 
 def sendable(text: str) -> str:

@@ -36,7 +36,7 @@ def _one(key: str) -> dict[str, Any]:
     if key in config.BOUNDS:
         low, high, kind = config.BOUNDS[key]
         return {"type": TYPES[kind], "minimum": kind(low), "maximum": kind(high)}
-    if key == "otlp":
+    if key in config.URLS:
         return {"type": "string", "pattern": "^[Hh][Tt][Tt][Pp][Ss]?://"}
     return TEXT if key in config.LISTS else {"type": "string", "minLength": 1}
 

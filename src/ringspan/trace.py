@@ -11,7 +11,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ringspan import contract, ledger, notify, privileges, redact, redaction, reload, routes, rules, sandbox, telemetry
+from ringspan import (
+    contract,
+    directory,
+    ledger,
+    notify,
+    privileges,
+    redact,
+    redaction,
+    reload,
+    routes,
+    rules,
+    sandbox,
+    telemetry,
+)
 from ringspan.clock import Clock
 from ringspan.counts import Counts
 from ringspan.errors import CannotTrace, UsageError
@@ -36,6 +49,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ringspan.config import Settings
+    from ringspan.directory.keep import Directories
     from ringspan.executables import Executables
     from ringspan.launch import Starts
     from ringspan.stop import Stop
@@ -77,7 +91,7 @@ class Run:
 class Tracer:
     """One run: owns the probe, the ring and what comes of the records."""
 
-    def __init__(self, run: Run, probe: Probe, way: Way | None) -> None:
+    def __init__(self, run: Run, probe: Probe, way: Way | None, names: Directories) -> None:
         settings, executables = run.settings, run.executables
         self._stop, self._read_again = run.stop, run.read_again
         self._settings = settings
@@ -87,7 +101,7 @@ class Tracer:
         self._ring = Ring(probe.maps["records"], settings.ring_bytes, contract.RECORD)
         self._births = Ring(probe.maps["births"], BIRTH_RING_BYTES, contract.BIRTH)
         self._clock = Clock()
-        self._identify = Identifier()
+        self._identify = Identifier(directories=names)
         self._verdicts = Verdicts((), lambda row: self._identify.who(row).deciding)
         self._router = Router(Routing(), self._identify)
         self._spans = SpanMaker(self._clock, self._identify, settings.opt_in)
@@ -297,7 +311,8 @@ def confine(settings: Settings) -> None:
         except OSError as error:
             raise CannotTrace(f"cannot become {settings.user}: {error.strerror}", "see ringspan doctor") from error
     if settings.sandbox:
-        sandbox.enter(unix_sockets=names_unix_socket(settings.otlp, os.environ))
+        by_unix = settings.container_runtime is not None or names_unix_socket(settings.otlp, os.environ)
+        sandbox.enter(unix_sockets=by_unix)
 
 
 def run(asked: Run) -> int:
@@ -305,7 +320,7 @@ def run(asked: Run) -> int:
     settings = asked.settings
     telemetry.silence_sdk()
     try:
-        way = telemetry.prepare(settings)
+        way, names = telemetry.prepare(settings), directory.chosen(settings)
     except UsageError:
         asked.starts.cancel()
         raise
@@ -316,7 +331,8 @@ def run(asked: Run) -> int:
         return 0
     notification = notify.open_channel()
     confine(settings)
-    tracer = Tracer(asked, probe, way)
+    names.start()
+    tracer = Tracer(asked, probe, way, names)
     print(f"ready: {probe.chosen}", file=sys.stderr, flush=True)
     notify.ready(notification)
     tracer.run()
