@@ -87,7 +87,12 @@ enum counter {
 	COUNTER_UNSEEN_IO_URING = 28,
 	COUNTER_DESYNC_UNSEEN = 29,
 	COUNTER_TLS_UNPLACED = 30,
-	COUNTERS = 31,
+	COUNTER_TLS_CONNECTIONS = 31,
+	COUNTER_TLS_ADOPTED = 32,
+	COUNTER_TLS_SHOWN = 33,
+	COUNTER_TLS_IN_MEMORY = 34,
+	COUNTER_TLS_LATE = 35,
+	COUNTERS = 36,
 };
 
 /* How the state of a connection begins: what user space needs to find the ones whose socket is

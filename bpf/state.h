@@ -66,6 +66,13 @@ enum confirmation {
 	UNWANTED,  /* ... and not asked for: kept for the sake of pairing alone */
 };
 
+/* A connection that begins with TLS; its session has this of it. */
+enum hello {
+	HELLO_NONE = 0,
+	HELLO_SEEN,
+	HELLO_ADOPTED, /* a session's */
+};
+
 /* Where one direction of a connection stands in its HTTP/1 messages. */
 struct direction {
 	u8 phase;
@@ -125,6 +132,10 @@ struct connection {
 	u8 sequenced;  /* TCP: its bytes have numbers */
 	u8 tls;	       /* the plain text of a TLS session */
 	u8 socketless; /* ... whose bytes go by no socket that can be told */
+	u8 looked;     /* whether it begins with TLS has been asked */
+	u8 hello;      /* enum hello */
+	u8 shown;      /* a session: plain text has moved */
+	u8 resumed;    /* ... and it was known before an eviction */
 	char local_address[16];
 	char remote_address[16];
 	char unix_path[UNIX_PATH_MAX];

@@ -162,8 +162,11 @@ static __always_inline bool tls_ended(const struct tls_call *call, s64 result)
  * told. (A socket that its application is called back to use is not taken for theirs.) */
 static __always_inline void judge_socketless(struct connection *c, const struct tls_call *call)
 {
-	if (!c->other && !call->sockets && call->function != TLS_GET_ERROR)
-		c->socketless = 1;
+	if (c->socketless || c->other || call->sockets || call->function == TLS_GET_ERROR)
+		return;
+	c->socketless = 1;
+	if (!c->resumed && admitted(c))
+		count(COUNTER_TLS_IN_MEMORY);
 }
 
 static __always_inline bool pop_call(struct tls_call *call, u64 stack)
@@ -202,6 +205,8 @@ static __always_inline bool return_from_tls(struct pt_regs *ctx)
 		return false;
 	judge_socketless(c, &call);
 	moved = tls_moved(&call, result);
+	if (moved)
+		note_plain_text(c);
 	if (result > 0 && !moved && tls_moves(call.function))
 		c->broken = COUNTER_DESYNC_OVERLAP; /* a call that goes on with an earlier one's
 						       bytes */

@@ -62,9 +62,31 @@ static __always_inline struct connection *session_open(const struct tls_key *of,
 	c->tls = 1;
 	c->fresh = !born;
 	begin_streams(c, role, born);
-	if (!born)
-		resume_session(c, key);
 	return c;
+}
+
+/* Open the session of an ssl that was evicted: one in mid-stream, whose socket has been counted. */
+static __always_inline struct connection *session_reopen(const struct tls_key *of, u64 key, u8 role)
+{
+	struct connection *c = session_open(of, key, role, 0);
+
+	if (!c)
+		return 0;
+	resume_session(c, key);
+	c->resumed = 1;
+	return c;
+}
+
+/* Plain text has moved on a session: its first, or what was before has not been seen. */
+static __always_inline void note_plain_text(struct connection *c)
+{
+	if (c->shown)
+		return;
+	c->shown = 1;
+	if (c->hello)
+		count(COUNTER_TLS_SHOWN);
+	if (!c->born && !c->resumed && admitted(c))
+		count(COUNTER_TLS_LATE);
 }
 
 /* The session of an ssl, new if it is not known: from its beginning if this is a handshake. */
@@ -79,7 +101,7 @@ static __always_inline struct connection *session_of(u64 ssl, u32 function, u64 
 	if (known) {
 		*key = *known;
 		c = connections.lookup(key);
-		return c ? c : session_open(&of, *key, tls_role(function), 0);
+		return c ? c : session_reopen(&of, *key, tls_role(function));
 	}
 	if (function == TLS_GET_ERROR)
 		return 0;

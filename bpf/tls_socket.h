@@ -2,6 +2,7 @@
 #pragma once
 
 #ifdef FOLLOW_TLS
+#define TLS_HANDSHAKE_RECORD 22
 #define TLS_FIRST_RECORD 20 /* RFC 8446 section 5.1: how a record begins */
 #define TLS_LAST_RECORD 24
 #define TLS_PAIR 0x746c7300
@@ -20,18 +21,41 @@ static __always_inline struct tls_call *tls_call_of_thread(void)
 	return &of->calls[top];
 }
 
-/* Do these bytes of a system call begin as a TLS record does? */
-static __always_inline bool is_tls_record(u64 number, const u64 *arguments)
+/* The type of the TLS record that these bytes of a system call begin as; 0 if as none. */
+static __always_inline u8 tls_record(u64 number, const u64 *arguments)
 {
 	struct span_of_bytes s = {.left = 3};
 	u8 first[3] = {};
 
 	locate(&s, number, arguments);
 	if (!s.base && !next_piece(&s))
-		return false;
-	if (read_user(first, sizeof(first), s.base))
-		return false;
-	return first[0] >= TLS_FIRST_RECORD && first[0] <= TLS_LAST_RECORD && first[1] == 3;
+		return 0;
+	if (read_user(first, sizeof(first), s.base) || first[1] != 3)
+		return 0;
+	return first[0] >= TLS_FIRST_RECORD && first[0] <= TLS_LAST_RECORD ? first[0] : 0;
+}
+
+/* Count a connection that begins with TLS: by its first bytes, which a client's hello is. */
+static __always_inline void note_hello(struct connection *c, u64 number, const u64 *arguments,
+				       s64 moved)
+{
+	if (c->looked || !c->born || moved <= 0)
+		return;
+	c->looked = 1;
+	if (c->off || tls_record(number, arguments) != TLS_HANDSHAKE_RECORD || !admitted(c))
+		return;
+	c->hello = HELLO_SEEN;
+	count(COUNTER_TLS_CONNECTIONS);
+}
+
+/* A connection that begins with TLS has found the session that it carries. */
+static __always_inline void note_adopted(struct connection *c, struct connection *session)
+{
+	if (c->hello != HELLO_SEEN)
+		return;
+	c->hello = HELLO_ADOPTED;
+	session->hello = HELLO_ADOPTED;
+	count(COUNTER_TLS_ADOPTED);
 }
 
 /* A session has found its socket: what that says of it is the session's too. */
@@ -78,6 +102,8 @@ static __always_inline bool carries_tls(struct sock *sk, struct connection *c, u
 	struct connection *session;
 	struct tls_call *call;
 
+	if (c)
+		note_hello(c, number, arguments, moved);
 	if (c && c->next_request && !c->off)
 		return false;
 	call = tls_call_of_thread();
@@ -89,7 +115,7 @@ static __always_inline bool carries_tls(struct sock *sk, struct connection *c, u
 	call->sockets = 1;
 	if (session->other != (u64)sk) {
 		if (session->other || session->socketless || moved <= 0 ||
-		    !is_tls_record(number, arguments))
+		    !tls_record(number, arguments))
 			return false;
 		session->other = (u64)sk;
 		if (c)
@@ -99,6 +125,7 @@ static __always_inline bool carries_tls(struct sock *sk, struct connection *c, u
 	}
 	if (!c)
 		return false;
+	note_adopted(c, session);
 	c->other = call->connection;
 	c->off = 1;
 	c->head.moved_ns = call->begin_ns;

@@ -10,6 +10,7 @@ UNSEEN = {
     "unseen_http2": "HTTP/2 connections (each end)",
     "unseen_32bit_calls": "calls of 32-bit processes",
     "tls_unplaced": "HTTPS sessions (each end) whose port is not known (--port)",
+    "tls_late": "HTTPS sessions (each end) taken up after they had begun",
     "unseen_io_uring": "connections that io_uring moves (--capture tcp sees them)",
     "unpaired_responses": "responses to no request seen",
     "desync_unreadable": "times bytes could not be read",
@@ -150,6 +151,22 @@ def connect_account(kernel: dict[str, int], here: Here) -> Account:
         UNKNOWN: here.unknown,
     }
     return Account("failed connects", "seen", kernel[f"{prefix}seen"], parts)
+
+
+def tls_account(kernel: dict[str, int]) -> Account:
+    """TLS connections, each end: seen = shown + without plain text + in memory + not followed.
+
+    Of a session in memory the connection is not known: what those have is taken as that many of the others.
+    """
+    seen, adopted, shown = (kernel[f"tls_{name}"] for name in ("connections", "adopted", "shown"))
+    in_memory = min(kernel["tls_in_memory"], seen - adopted)
+    parts = {
+        "shown": shown,
+        "without plain text": adopted - shown,
+        "in memory": in_memory,
+        "not followed": seen - adopted - in_memory,
+    }
+    return Account("TLS connections (each end)", "seen", seen, parts)
 
 
 def span_account(recorded: int, spans: SpanCounts) -> Account:

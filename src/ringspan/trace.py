@@ -262,6 +262,8 @@ class Tracer:
         connects = ledger.connect_account(kernel, self._here("connects"))
         recorded = exchanges.parts["recorded"] + connects.parts["recorded"]
         accounts = [exchanges, connects]
+        if self._settings.tls == "auto":
+            accounts.append(ledger.tls_account(kernel))
         if self._settings.show == "json":
             accounts.append(ledger.row_account(recorded, self._output.written, self._output.dropped))
         if self._telemetry:

@@ -14,6 +14,15 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import trustme
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+from cryptography.hazmat.primitives.serialization.pkcs12 import serialize_key_and_certificates
+from cryptography.x509 import load_pem_x509_certificate
 
 from peers import access_log
 from peers.process import wait_until
@@ -87,6 +96,11 @@ def make_certificates(folder: Path) -> None:
     for name, of in (("server", "localhost"), ("client", "someone@example.org")):
         issued = authority.issue_cert(of)
         issued.private_key_and_cert_chain_pem.write_to_path(str(folder / f"{name}.pem"))
+        key = load_pem_private_key(issued.private_key_pem.bytes(), None)
+        certificate = load_pem_x509_certificate(issued.cert_chain_pems[0].bytes())
+        (folder / f"{name}.p8").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        secret = BestAvailableEncryption(b"secret")
+        (folder / f"{name}.p12").write_bytes(serialize_key_and_certificates(b"key", key, certificate, None, secret))  # type: ignore[arg-type]
 
 
 def make_files(folder: Path) -> None:
@@ -133,6 +147,13 @@ def run_python(source: str, *words: str, **environment: str) -> str:
 def curl(server: HttpsServer, paths: Sequence[str], *flags: str) -> None:
     urls = [word for path in paths for word in ("-o", "/dev/null", server.url(path))]
     subprocess.run(["curl", "-sS", "--http1.1", "--cacert", server.ca, *flags, *urls], check=True, timeout=60)
+
+
+def curl_urls(folder: Path, port: int, paths: Sequence[str]) -> None:
+    """Ask whoever serves at a port, on one connection."""
+    urls = [word for path in paths for word in ("-o", "/dev/null", f"https://localhost:{port}{path}")]
+    command = ["curl", "-sS", "--fail", "--http1.1", "--cacert", str(folder / "ca.pem"), *urls]
+    subprocess.run(command, check=True, timeout=60)
 
 
 def seen(rows: Sequence[Row], kind: str) -> list[tuple[str, str, int]]:

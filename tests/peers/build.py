@@ -31,6 +31,13 @@ class PeerUnavailable(Exception):
         self.reason = reason
 
 
+# What a wheel made for another Python holds beside its module.
+PIP_OTHER = (
+    "/usr/bin/python3 -m pip install -q --disable-pip-version-check --no-deps --only-binary=:all: --target {out} "
+    "--python-version 3.11 --platform manylinux2014_x86_64 --platform manylinux_2_12_x86_64"
+)
+
+
 @dataclass(frozen=True)
 class Recipe:
     """How to get one program: without steps it is the tool itself, found on the PATH.
@@ -109,6 +116,71 @@ RECIPES: dict[str, Recipe] = {
         ("{tool} build -q -j 2 --release --locked --target-dir {out}/target",),
         "target/release/rust-server",
     ),
+    # HTTPS by many libraries; one source for all that have OpenSSL's interface.
+    "tls-openssl": Recipe(
+        "cc",
+        "src/tls",
+        ("{tool} -O2 -Wall -Wextra -DWITH_EX -DWITH_BIO -o {out}/peer {src}/openssl.c -lssl -lcrypto",),
+        "peer",
+    ),
+    "tls-static": Recipe(
+        "cc",
+        "src/tls",
+        ("{tool} -O2 -static -DWITH_EX -DWITH_BIO -o {out}/peer {src}/openssl.c -lssl -lcrypto",),
+        "peer",
+    ),
+    "tls-stripped": Recipe(
+        "cc",
+        "src/tls",
+        ("{tool} -O2 -s -static -DWITH_EX -DWITH_BIO -o {out}/peer {src}/openssl.c -lssl -lcrypto",),
+        "peer",
+    ),
+    "tls-openssl11": Recipe(
+        "cc",
+        "src/tls",
+        (
+            f"{PIP_OTHER} psycopg2-binary==2.9.5",  # whose wheel has OpenSSL 1.1
+            (
+                "{tool} -O2 -DWITH_EX -DWITH_BIO -o {out}/peer {src}/openssl.c -L{out}/psycopg2_binary.libs "
+                "-l:libssl-3a880ada.so.1.1 -l:libcrypto-2ade47cd.so.1.1 "
+                "-Wl,--allow-shlib-undefined,-rpath,{out}/psycopg2_binary.libs"
+            ),
+        ),
+        "peer",
+    ),
+    "tls-boringssl": Recipe(
+        "cargo",
+        "src/tls",
+        (
+            "{tool} vendor -q --locked --versioned-dirs {out}/vendor",
+            "cmake -S {out}/vendor/boring-sys-4.22.0/deps/boringssl -B {out}/made -DCMAKE_BUILD_TYPE=Release",
+            "cmake --build {out}/made --target ssl -j 2",
+            "c++ -O2 -x c -o {out}/peer.o -c {src}/openssl.c",
+            "c++ -o {out}/peer {out}/peer.o {out}/made/libssl.a {out}/made/libcrypto.a -lpthread",
+        ),
+        "peer",
+    ),
+    "tls-node16": Recipe(
+        "python3",
+        steps=(f"{PIP_OTHER} nodejs-bin==16.15.1a4", "chmod +x {out}/nodejs/bin/node"),
+        result="nodejs/bin/node",
+    ),
+    "tls-curl-cffi": Recipe(
+        "python3",
+        steps=(
+            "{tool} -m venv {out}",
+            "{out}/bin/python -m pip install -q --disable-pip-version-check --only-binary=:all: curl_cffi==0.17.0",
+        ),
+        result="bin/python",
+    ),
+    "tls-rust": Recipe(
+        "cargo",
+        "src/tls-rust",
+        ("{tool} build -q -j 2 --release --locked --target-dir {out}/target",),
+        "target/release/tls-peer",
+    ),
+    "tls-java": Recipe("javac", "src/tls-java", ("{tool} -d {out} {src}/Tls.java",)),
+    "gnutls-serv": Recipe("gnutls-serv"),
 }
 
 # What each server and client needs; the first one is the program it runs.
@@ -136,6 +208,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "prometheus": ("prometheus",),
     "jaeger": ("jaeger",),
     "compose": ("compose",),
+    **{name: (name,) for name in RECIPES if name.startswith(("tls-", "gnutls-"))},
 }
 
 _failed: dict[str, PeerUnavailable] = {}
@@ -199,7 +272,7 @@ def _key(recipe: Recipe, tool: Path) -> str:
     """Changes with the sources, the steps and the toolchain's own path (not its patch level)."""
     source = HERE / recipe.source
     digest = hashlib.sha256(repr((recipe, str(tool.resolve()))).encode())
-    files = sorted(source.rglob("*")) if source.is_dir() else [source]
+    files = sorted(source.rglob("*")) if source.is_dir() and recipe.source else [source]
     for file in files:
         if file.is_file():
             digest.update(file.relative_to(HERE).as_posix().encode() + b"\0" + file.read_bytes())

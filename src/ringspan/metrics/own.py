@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from ringspan.ledger import Account, Ledger
 
+FALLING = ("TLS connections (each end)",)  # one that is not followed may be, later
 OUTCOME, REASON = "ringspan.outcome", "ringspan.reason"
 Attributes = tuple[tuple[str, str], ...]
 STATM = Path("/proc/self/statm")
@@ -61,6 +62,7 @@ def ledger_readings(ledger: Ledger) -> list[Reading]:
             "exchanges": ("ringspan.exchanges", "{exchange}"),
             "failed connects": ("ringspan.connects", "{connect}"),
             "spans": ("ringspan.spans", "{span}"),
+            "TLS connections (each end)": ("ringspan.tls.connections", "{connection}"),
         }.get(account.name, ("", ""))
         for attributes, count in _outcomes(account) if what else ():
             outcome = attributes[0][1]
@@ -68,7 +70,8 @@ def ledger_readings(ledger: Ledger) -> list[Reading]:
                 name = f"{what}.{outcome.replace(' ', '_')}"
                 out.append(Reading(name, unit, f"{account.name}: {outcome}".capitalize(), False, (), count))
             else:
-                out.append(Reading(what, unit, f"What became of {account.name}.", True, attributes, count))
+                monotonic = account.name not in FALLING
+                out.append(Reading(what, unit, f"What became of {account.name}.", monotonic, attributes, count))
     return out
 
 

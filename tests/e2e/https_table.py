@@ -1,0 +1,79 @@
+"""Runs the tests of TLS libraries, and makes the README's table of what they have found: `scripts/https [--write]`."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import xml.etree.ElementTree as ET
+from collections import defaultdict
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parents[2]
+README = ROOT / "README.md"
+BEGIN, END = "<!-- https: written by scripts/https -->", "<!-- end of https -->"
+ROLES = ("client", "server")
+TITLES = ("library", "linkage", "used by", "client", "server", "tested with")
+
+
+class Found(NamedTuple):
+    """What a test has found of one program."""
+
+    library: str
+    linkage: str
+    language: str
+    role: str
+    program: str
+    word: str
+
+
+def run(junit: Path) -> int:
+    """Run the tests; returns pytest's status."""
+    command = [sys.executable, "-m", "pytest", "-q", "-rs", f"--junitxml={junit}", "tests/e2e/test_https_peers.py"]
+    return subprocess.run(command, cwd=ROOT, check=False).returncode
+
+
+def read(junit: Path) -> list[Found]:
+    """Read what the tests that passed have left."""
+    found = []
+    for case in ET.parse(junit).iter("testcase"):
+        if case.find("failure") is None and case.find("error") is None:
+            found += [Found(*json.loads(one.attrib["value"])) for one in case.iter("property")]
+    return found
+
+
+def table(found: list[Found]) -> str:
+    """Return the table as Markdown, in the order of the tests."""
+    rows: dict[tuple[str, str, str], list[Found]] = defaultdict(list)
+    for one in found:
+        rows[one[:3]].append(one)
+    lines = ["| " + " | ".join(TITLES) + " |", "|" + " --- |" * len(TITLES)]
+    for kind, some in rows.items():
+        words = {one.role: one.word for one in some}
+        programs = ", ".join(dict.fromkeys(one.program for one in some))
+        lines.append("| " + " | ".join([*kind, *(words.get(role, "not tested") for role in ROLES), programs]) + " |")
+    return "\n".join(lines)
+
+
+def write(text: str, path: Path = README) -> None:
+    """Put the table where the README has it."""
+    before, _, rest = path.read_text().partition(BEGIN)
+    path.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.partition(END)[2]}")
+
+
+def main() -> int:
+    """Print the table; with --write, put it into the README if all tests have passed."""
+    with tempfile.TemporaryDirectory() as folder:
+        junit = Path(folder) / "junit.xml"
+        status = run(junit)
+        text = table(read(junit))
+    print(text)
+    if "--write" in sys.argv[1:] and not status:
+        write(text)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

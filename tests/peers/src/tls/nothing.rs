@@ -1,0 +1,1 @@
+//! Nothing: what is wanted is the source that boring-sys brings.
