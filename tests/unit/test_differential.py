@@ -10,7 +10,7 @@ import os
 from typing import TYPE_CHECKING, NamedTuple
 
 import h11
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from unit import llhttp
@@ -134,7 +134,13 @@ def move(connection: Connection, direction: int, data: bytes, cuts: list[int], p
         connection.call(direction, part, pieces)
 
 
-@settings(max_examples=EXAMPLES, deadline=None, derandomize=EXAMPLES == 400, database=None)
+@settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    derandomize=EXAMPLES == 400,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow],  # whatever else the machine does
+)
 @given(
     groups=st.lists(st.lists(messages(), min_size=1, max_size=5), min_size=1, max_size=3),
     cuts=st.lists(st.integers(0, 1_000_000), max_size=8),
