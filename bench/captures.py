@@ -1,7 +1,8 @@
 """What each capture costs in the kernel: its programs' time and runs per request, and per call that is no socket's.
 
 sudo .venv/bin/python bench/captures.py [--seconds 5] [CAPTURE ...]
-scripts/kernels 6.12 -- .venv/bin/python bench/captures.py      (emulated: compare the captures, not the times)
+scripts/kernels 6.12 -- .venv/bin/python bench/captures.py              (emulated: compare the captures, not the times)
+scripts/kernels 6.12 --count -- .venv/bin/python bench/captures.py      (instructions in place of nanoseconds)
 
 In-kernel time is kernel.bpf_stats_enabled's, whose clock reads are part of each run.
 """
@@ -35,7 +36,8 @@ def main() -> None:
     arguments.add_argument("captures", nargs="*", default=["fentry", "kprobe", "syscall"])
     given = arguments.parse_args()
     print(f"machine {platform.machine()}, {os.cpu_count()} cpus, kernel {platform.release()}; nginx, wrk")
-    print("| capture | ns a request | runs a request | ns a read() of /dev/zero | runs |")
+    unit = "instructions" if os.environ.get("LAB_COUNTS") == "1" else "ns"
+    print(f"| capture | {unit} a request | runs a request | {unit} a read() of /dev/zero | runs |")
     print("| --- | --- | --- | --- | --- |")
     for capture in given.captures:
         with servers.start("nginx") as server:

@@ -135,7 +135,8 @@ def run_in(
         began = time.monotonic()
         job = Path(tempfile.mkdtemp(dir=folder("jobs")))
         try:
-            exports = {"LAB_JOB": str(job), "PATH": os.environ["PATH"], "HOME": str(Path.home())} | guest.environment
+            exports = {"LAB_JOB": str(job), "PATH": os.environ["PATH"], "HOME": str(Path.home())}
+            exports |= {"LAB_COUNTS": str(int(guest.counts))} | guest.environment
             lines = [f"cd {shlex.quote(str(Path.cwd()))}", "ulimit -l unlimited", "ulimit -n 65536"]
             lines += [f"export {name}={shlex.quote(value)}" for name, value in exports.items()]
             (job / "command").write_text("\n".join([*lines, f"exec {shlex.join(command)}", ""]))
