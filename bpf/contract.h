@@ -92,7 +92,8 @@ enum counter {
 	COUNTER_TLS_SHOWN = 33,
 	COUNTER_TLS_IN_MEMORY = 34,
 	COUNTER_TLS_LATE = 35,
-	COUNTERS = 36,
+	COUNTER_TLS_HELD_FULL = 36,
+	COUNTERS = 37,
 };
 
 /* How the state of a connection begins: what user space needs to find the ones whose socket is
@@ -131,6 +132,7 @@ enum tls_function {
 	TLS_BEGIN_CLIENT = 12,
 	TLS_BEGIN_SERVER = 13,
 	TLS_END = 14,
+	TLS_SHARE = 15,
 };
 
 /* One exchange (or one failed connect). Times are CLOCK_MONOTONIC nanoseconds, 0 where there is

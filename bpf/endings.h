@@ -61,10 +61,35 @@ static __always_inline void note_shutdown(struct connection *c, struct sock *sk)
 		c->peer_gone = 1;
 }
 
+#ifdef FOLLOW_TLS
+/* A number of a session that no socket and hardly another session has: those are even. */
+static __always_inline u64 session_number(const struct tls_key *of)
+{
+	return (of->ssl * TLS_SALT ^ of->process_start_ns * of->tgid) | 1;
+}
+
+/* A session ends: its ssl may be another's by now. */
+static __always_inline void forget_session(struct connection *c, u64 key)
+{
+	u64 *known = tls_sessions.lookup(&c->session);
+	u32 tgid = c->session.tgid;
+	u64 *held = tls_held.lookup(&tgid);
+
+	if (known && *known == key)
+		tls_sessions.delete(&c->session);
+	if (held && __sync_fetch_and_add(held, -1) <= 1)
+		tls_held.delete(&tgid);
+}
+#endif
+
 /* Delete a locked connection. Its memory may be another's at once: whoever waits for the lock
  * finds by the key that he has come too late. */
 static __always_inline void let_go(struct connection *c, u64 key)
 {
+#ifdef FOLLOW_TLS
+	if (c->tls)
+		forget_session(c, key);
+#endif
 	c->key = 0;
 	unlock(c);
 	connections.delete(&key);
@@ -81,10 +106,6 @@ static __always_inline void connection_forget(struct connection *c, u64 key, u64
 	}
 	c->reset = c->head.family != AF_UNIX_ && !c->closed_ns;
 	note_unseen_at_end(c, key);
-#ifdef FOLLOW_TLS
-	if (c->tls)
-		tls_sessions.delete(&c->session);
-#endif
 	if (!c->off && outstanding(c))
 		settle(c, settlement_of(c, SETTLE_CLOSED), end_time(c, now));
 	let_go(c, key);

@@ -2,27 +2,17 @@
  * Hashes that evict by themselves (BPF_MAP_TYPE_LRU_HASH) would tell no one of it. */
 #pragma once
 
-static __always_inline bool at_message_start(const struct direction *d)
-{
-	return d->phase == PHASE_HEAD && !d->first_ns;
-}
-
-/* Was all that passed on a connection understood, and answered? Then it can be picked up again as
- * if nothing had been. */
-static __always_inline bool is_settled(const struct connection *c)
-{
-	return !outstanding(c) && !c->broken && !c->doubtful && !c->desync_ns &&
-	       at_message_start(&c->directions[INGRESS]) &&
-	       at_message_start(&c->directions[EGRESS]);
-}
-
 /* Note what whoever picks the connection up again must know; where there is no room for that, all
  * that are picked up are taken for such ones. */
 static __always_inline void note_evicted(const struct connection *c, u64 key)
 {
 	u64 any = 0, yes = 1, note = c->head.inode << 1 | (c->off != 0);
 
-	if ((c->off || !is_settled(c)) && evicted.update(&key, &note))
+#ifdef FOLLOW_TLS
+	if (c->tls)
+		key = session_number(&c->session);
+#endif
+	if ((c->off || c->tls || !is_settled(c)) && evicted.update(&key, &note))
 		evicted.update(&any, &yes);
 }
 

@@ -10,6 +10,20 @@ static __always_inline u64 last_moved_ns(const struct connection *c)
 	return in > out ? in : out;
 }
 
+static __always_inline bool at_message_start(const struct direction *d)
+{
+	return d->phase == PHASE_HEAD && !d->first_ns;
+}
+
+/* Was all that passed on a connection understood, and answered? Then it can be picked up again as
+ * if nothing had been. */
+static __always_inline bool is_settled(const struct connection *c)
+{
+	return !outstanding(c) && !c->broken && !c->doubtful && !c->desync_ns &&
+	       at_message_start(&c->directions[INGRESS]) &&
+	       at_message_start(&c->directions[EGRESS]);
+}
+
 #define DOUBTS_MAX 8
 
 /* Bytes that are no request may still get an HTTP answer (400); whoever goes on without one speaks

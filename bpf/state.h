@@ -10,6 +10,9 @@
 #define TURNS 8
 #define QUIET_NS 100000000ULL
 #define TLS_DEPTH 4
+#define TLS_PROCESSES_MAX 8192
+#define TLS_HELD_MAX (CONNECTIONS_MAX / 2) /* sessions of one process */
+#define TLS_SALT 0x9e3779b97f4a7c15ULL
 
 /* Next states: row is the state, column the byte (ringspan.protocols.http1). */
 struct automaton {
@@ -135,7 +138,10 @@ struct connection {
 	u8 looked;     /* whether it begins with TLS has been asked */
 	u8 hello;      /* enum hello */
 	u8 shown;      /* a session: plain text has moved */
-	u8 resumed;    /* ... and it was known before an eviction */
+	u8 resumed;    /* ... it was known before an eviction */
+	u8 failed;     /* ... its last call that was to move bytes has moved none */
+	u8 shared;     /* ... it has been referred to more than once */
+	u8 freed;      /* ... let go of, once at least */
 	char local_address[16];
 	char remote_address[16];
 	char unix_path[UNIX_PATH_MAX];

@@ -117,6 +117,10 @@ static __always_inline bool enter_tls(struct pt_regs *ctx)
 	of = tls_calls_below(ctx->sp);
 	if (is_inner_call(of, a[0], function))
 		return false;
+	if (function == TLS_SHARE) {
+		session_share(a[0]);
+		return false;
+	}
 	if (function >= TLS_BEGIN_CLIENT)
 		return session_restart(a[0], function);
 	c = session_of(a[0], function, &call.connection);
@@ -149,11 +153,19 @@ static __always_inline u64 tls_moved(const struct tls_call *call, s64 result)
 	return moved <= call->bytes ? moved : 0;
 }
 
-static __always_inline bool tls_ended(const struct tls_call *call, s64 result)
+/* A call that was to move bytes, and has moved none? One that was given none fails too, and an
+ * error that is asked for then says nothing. */
+static __always_inline bool tls_failed(const struct tls_call *call, s64 result)
+{
+	return result <= 0 && (!tls_moves(call->function) || (u32)call->bytes);
+}
+
+static __always_inline bool tls_ended(const struct connection *c, const struct tls_call *call,
+				      s64 result)
 {
 	if (call->function == TLS_RECEIVE)
-		return !result;
-	return call->function == TLS_GET_ERROR &&
+		return !result && call->bytes;
+	return call->function == TLS_GET_ERROR && c->failed &&
 	       (result == SSL_ERROR_ZERO_RETURN_ || result == SSL_ERROR_SYSCALL_ ||
 		result == SSL_ERROR_SSL_);
 }
@@ -207,10 +219,12 @@ static __always_inline bool return_from_tls(struct pt_regs *ctx)
 	moved = tls_moved(&call, result);
 	if (moved)
 		note_plain_text(c);
-	if (result > 0 && !moved && tls_moves(call.function))
+	if (result > 0 && !moved && (u32)call.bytes && tls_moves(call.function))
 		c->broken = COUNTER_DESYNC_OVERLAP; /* a call that goes on with an earlier one's
 						       bytes */
-	if (c->off || !(moved || tls_ended(&call, result)))
+	if (call.function != TLS_GET_ERROR)
+		c->failed = tls_failed(&call, result);
+	if (c->off || !(moved || tls_ended(c, &call, result)))
 		return false;
 	direction = !moved || tls_receives(call.function) ? INGRESS : EGRESS;
 	if (c->fresh)

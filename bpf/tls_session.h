@@ -31,49 +31,67 @@ static __always_inline u64 new_session_key(void)
 }
 
 /* Picked up again after an eviction, a session is one in mid-stream, if it was HTTP. */
-static __always_inline void resume_session(struct connection *c, u64 key)
+static __always_inline void resume_session(struct connection *c)
 {
-	u64 *note = evicted.lookup(&key);
+	u64 number = session_number(&c->session);
+	u64 *note = evicted.lookup(&number);
 
 	if (!note)
 		return;
-	c->off = *note & 1;
-	c->pipelined = 1;
-	evicted.delete(&key);
+	if (!c->born) {
+		c->off = *note & 1;
+		c->pipelined = 1;
+		c->resumed = 1;
+	}
+	evicted.delete(&number);
 }
 
-static __always_inline struct connection *session_open(const struct tls_key *of, u64 key, u8 role,
+/* May this process have one more? A library is what its process says it is: calls alone cost it
+ * nothing. */
+static __always_inline bool hold_one(const struct tls_key *of)
+{
+	u32 tgid = of->tgid;
+	u64 one = 1, *held = tls_held.lookup(&tgid);
+
+	if (!held) {
+		tls_held.update(&tgid, &one);
+		return true;
+	}
+	if (__sync_fetch_and_add(held, 1) < TLS_HELD_MAX)
+		return true;
+	__sync_fetch_and_add(held, -1);
+	return false;
+}
+
+static __always_inline struct connection *session_open(const struct tls_key *of, u64 *key, u8 role,
 						       u8 born)
 {
 	int zero = 0;
+	u64 fresh = new_session_key();
 	struct connection *c = blank_connections.lookup(&zero);
 
-	if (!c || connections.update(&key, c)) {
+	*key = fresh;
+	if (!hold_one(of)) {
+		count(COUNTER_TLS_HELD_FULL);
+		return 0;
+	}
+	if (!c || connections.update(&fresh, c)) {
 		count(COUNTER_CONNECTIONS_TABLE_FULL);
 		return 0;
 	}
-	c = connections.lookup(&key);
+	c = connections.lookup(&fresh);
 	if (!c)
 		return 0;
-	c->key = key;
+	c->key = fresh;
 	c->head.identity = random64();
 	c->head.moved_ns = bpf_ktime_get_ns();
 	c->session = *of;
 	c->tls = 1;
 	c->fresh = !born;
 	begin_streams(c, role, born);
-	return c;
-}
-
-/* Open the session of an ssl that was evicted: one in mid-stream, whose socket has been counted. */
-static __always_inline struct connection *session_reopen(const struct tls_key *of, u64 key, u8 role)
-{
-	struct connection *c = session_open(of, key, role, 0);
-
-	if (!c)
-		return 0;
-	resume_session(c, key);
-	c->resumed = 1;
+	resume_session(c);
+	if (tls_sessions.update((struct tls_key *)of, &fresh))
+		count(COUNTER_CONNECTIONS_TABLE_FULL);
 	return c;
 }
 
@@ -89,52 +107,82 @@ static __always_inline void note_plain_text(struct connection *c)
 		count(COUNTER_TLS_LATE);
 }
 
-/* The session of an ssl, new if it is not known: from its beginning if this is a handshake. */
-static __always_inline struct connection *session_of(u64 ssl, u32 function, u64 *key)
+static __always_inline void name_session(struct tls_key *of, u64 ssl)
 {
-	struct tls_key of = {.ssl = ssl, .process_start_ns = process_start_ns()};
-	struct connection *c = 0;
-	u64 *known, fresh;
-
-	of.tgid = bpf_get_current_pid_tgid() >> 32;
-	known = tls_sessions.lookup(&of);
-	if (known) {
-		*key = *known;
-		c = connections.lookup(key);
-		return c ? c : session_reopen(&of, *key, tls_role(function));
-	}
-	if (function == TLS_GET_ERROR)
-		return 0;
-	fresh = new_session_key();
-	*key = fresh;
-	if (tls_sessions.update(&of, &fresh)) {
-		count(COUNTER_CONNECTIONS_TABLE_FULL);
-		return 0;
-	}
-	return session_open(&of, fresh, tls_role(function), tls_shakes_hands(function));
+	of->ssl = ssl;
+	of->process_start_ns = process_start_ns();
+	of->tgid = bpf_get_current_pid_tgid() >> 32;
 }
 
-/* An ssl begins anew, or ends; true if there was a session whose end another program is to see to.
- */
+static __always_inline struct connection *session_known(struct tls_key *of, u64 *key)
+{
+	u64 *known = tls_sessions.lookup(of);
+
+	if (!known)
+		return 0;
+	*key = *known;
+	return connections.lookup(key);
+}
+
+/* The session of an ssl, new if it is not known: from its beginning if this is a handshake. What
+ * was freed is another's if it shakes hands. */
+static __always_inline struct connection *session_of(u64 ssl, u32 function, u64 *key)
+{
+	struct tls_key of = {};
+	bool begins = tls_shakes_hands(function);
+	struct connection *c;
+
+	name_session(&of, ssl);
+	c = session_known(&of, key);
+	if (c && begins && c->shared && c->fresh && !c->other && !c->shown) {
+		begin_streams(c, tls_role(function), 1); /* it was shared before it began */
+		c->fresh = 0;
+	}
+	if (c && !(c->freed && begins))
+		return c;
+	if (function == TLS_GET_ERROR)
+		return 0;
+	return session_open(&of, key, tls_role(function), begins);
+}
+
+/* One more refers to a session: to let go of it is not its end. */
+static __always_inline void session_share(u64 ssl)
+{
+	struct tls_key of = {};
+	struct connection *c;
+	u64 key = 0;
+
+	name_session(&of, ssl);
+	c = session_known(&of, &key);
+	if (!c)
+		c = session_open(&of, &key, ROLE_UNKNOWN, 0);
+	if (c)
+		c->shared = 1;
+}
+
+/* An ssl begins anew, or is let go of; true if there was a session whose end another program is to
+ * see to. Of one whose socket is known, the socket tells the end: there may be more who refer to
+ * it, in this process or, after a fork, in others. */
 static __always_inline bool session_restart(u64 ssl, u32 function)
 {
-	struct tls_key of = {.ssl = ssl, .process_start_ns = process_start_ns()};
-	u64 thread = bpf_get_current_pid_tgid(), *known, ending = 0, fresh;
+	struct tls_key of = {};
+	u64 thread = bpf_get_current_pid_tgid(), ending = 0, key = 0;
+	struct connection *known, *c;
+	bool lasts, shared;
 
-	of.tgid = thread >> 32;
-	known = tls_sessions.lookup(&of);
-	if (known)
-		ending = *known;
-	if (function != TLS_END) {
-		fresh = new_session_key();
-		if (tls_sessions.update(&of, &fresh))
-			count(COUNTER_CONNECTIONS_TABLE_FULL);
-		else
-			session_open(&of, fresh, tls_role(function), 1);
-	} else if (known) {
-		tls_sessions.delete(&of);
+	name_session(&of, ssl);
+	known = session_known(&of, &ending);
+	shared = known && known->shared && !known->freed;
+	lasts = known && (known->other || known->shared);
+	if (function == TLS_END) {
+		if (lasts)
+			known->freed = 1;
+		return known && !lasts && !tls_ends.update(&thread, &ending);
 	}
-	return ending && !tls_ends.update(&thread, &ending);
+	c = session_open(&of, &key, tls_role(function), 1);
+	if (c)
+		c->shared = shared;
+	return known && !known->other && !tls_ends.update(&thread, &ending);
 }
 
 /* The session that the running thread is to end. */
@@ -148,7 +196,6 @@ static __always_inline void session_end(void)
 		return;
 	key = *ending;
 	tls_ends.delete(&thread);
-	evicted.delete(&key);
 	c = connections.lookup(&key);
 	if (!c)
 		return;

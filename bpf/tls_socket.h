@@ -81,6 +81,34 @@ static __always_inline void adopt_socket(struct connection *session, const struc
 		session->off = 1;
 }
 
+/* A session that its process has taken over by a fork, from one that had begun it: it goes on where
+ * that one stood, if nothing was under way. */
+static __always_inline void inherit(struct connection *session, const struct connection *from)
+{
+	if (session->born || session->shown || !from->born || !is_settled(from) ||
+	    from->session.ssl != session->session.ssl ||
+	    from->session.tgid == session->session.tgid)
+		return;
+	begin_streams(session, from->role, 1);
+	session->fresh = 0;
+	session->hello = from->hello;
+	session->shown = from->shown;
+}
+
+/* A socket carries another session than before. */
+static __always_inline void supersede(struct connection *session, u64 key)
+{
+	struct connection *before = connections.lookup(&key);
+
+	if (!before || !lock_if(before, key))
+		return;
+	inherit(session, before);
+	if (outstanding(before))
+		unlock(before);
+	else
+		let_go(before, key);
+}
+
 /* Ports that are not asked for have no connection that could be adopted. */
 static __always_inline void refuse_port(struct connection *session, struct sock *sk)
 {
@@ -126,6 +154,8 @@ static __always_inline bool carries_tls(struct sock *sk, struct connection *c, u
 	if (!c)
 		return false;
 	note_adopted(c, session);
+	if (c->other && c->other != call->connection)
+		supersede(session, c->other);
 	c->other = call->connection;
 	c->off = 1;
 	c->head.moved_ns = call->begin_ns;

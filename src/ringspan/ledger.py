@@ -20,6 +20,7 @@ UNSEEN = {
     "desync_unseen": "times bytes moved that no call showed",
     "desync_no_place": "times an answer's request had found no place",
     "connections_table_full": "times a connection was not followed (table full)",
+    "tls_held_full": "times a TLS session was not followed (one process has very many)",
     "connections_evicted": "connections given up (table full)",
     "calls_table_full": "calls not followed (table full)",
     "connects_table_full": "connects not followed (table full)",

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 AF_UNSPEC, AF_UNIX = 0, 1
 TLS_KEY = np.dtype([("ssl", "u8"), ("start_ns", "u8"), ("tgid", "u8")])  # struct tls_key in bpf/state.h
+TGID_AT, TGID_BYTES = 16, 4
 CONNECTIONS_EVERY_S = 10.0
 SESSION_BYTES = 8
 SETTLED_NS = 500_000_000  # younger exchanges are left alone
@@ -72,6 +73,7 @@ class Sweeper:
             gone += [(keys[i].tobytes(), values[i].tobytes()) for i in dead]
         for key, connection in gone:
             maps.delete(self._probe.maps["connections"], connection)
+            maps.delete(self._probe.maps["tls_held"], key[TGID_AT : TGID_AT + TGID_BYTES])
             maps.delete(fd or 0, key)
 
     def _lives(self, tgid: int, start_ns: int) -> bool:

@@ -15,7 +15,7 @@ class Function(NamedTuple):
 
 READ, READ_EX, WRITE, WRITE_EX, WRITE_EX2, SENDFILE, RECEIVE = (Function(n) for n in range(1, 8))
 HANDSHAKE, CONNECT, ACCEPT, GET_ERROR = (Function(n) for n in range(8, 12))
-BEGIN_CLIENT, BEGIN_SERVER, END = (Function(n, returns=False) for n in range(12, 15))
+BEGIN_CLIENT, BEGIN_SERVER, END, SHARE = (Function(n, returns=False) for n in range(12, 16))
 # OpenSSL 1.1 and 3, LibreSSL, BoringSSL
 OPENSSL = {
     "SSL_read": READ,
@@ -32,6 +32,7 @@ OPENSSL = {
     "SSL_set_accept_state": BEGIN_SERVER,
     "SSL_clear": END,
     "SSL_free": END,
+    "SSL_up_ref": SHARE,
 }
 GNUTLS = {
     "gnutls_record_recv": RECEIVE,
@@ -41,7 +42,7 @@ GNUTLS = {
     "gnutls_deinit": END,
 }
 BY_NAME = OPENSSL | GNUTLS
-NUMBERS = range(1, 15)
+NUMBERS = range(1, 16)
 INDISPENSABLE = (("SSL_read", "SSL_write"), ("gnutls_record_recv", "gnutls_record_send"))
 
 

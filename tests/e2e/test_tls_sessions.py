@@ -1,0 +1,118 @@
+"""What is done with sessions beside requests: writes of nothing, second references, forks, very many of them."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from peers import build
+from peers.process import wait_until
+
+from .kernel_objects import children
+from .tls_peers import answers, curl, curl_urls, https_server, make_certificates, seen
+from .tracer import trace
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from .stage import Ports
+    from .tracer import Row
+
+pytestmark = pytest.mark.root
+if not shutil.which("nginx"):
+    pytest.skip("needs nginx", allow_module_level=True)
+PATHS = ("/small?1", "/small?2", "/small?3")
+EXPECTED = sorted(("GET", path, 200) for path in PATHS)
+
+
+def program() -> str:
+    try:
+        return str(build.ensure("tls-openssl"))
+    except build.PeerUnavailable as error:
+        pytest.skip(str(error))
+
+
+def is_exchange(row: Row) -> bool:
+    return bool(row["name"] == "GET")
+
+
+@pytest.mark.parametrize("how", ["plain", "ex", "zero", "shared", "zero,ex,shared"])
+def test_a_client(tmp_path: Path, ports: Ports, how: str) -> None:
+    """Whole exchanges, whatever is done between their calls."""
+    with (
+        https_server("nginx", ports.take(), tmp_path) as server,
+        trace("--tls", "auto", "--port", str(server.port)) as tracer,
+    ):
+        done = subprocess.run([program(), "client", str(server.port), how, *PATHS], capture_output=True, check=True)
+        rows = tracer.rows(6)
+        ledger = tracer.stop().ledger
+    assert done.stdout == b"200\n" * 3
+    assert seen(rows, "client") == seen(rows, "server") == EXPECTED
+    assert "seen 6 = recorded 6" in ledger
+    assert "ledger not followed: nothing" in ledger
+
+
+@pytest.mark.parametrize("how", ["plain", "ex", "zero", "shared", "fork", "fork,shared"])
+def test_a_server(tmp_path: Path, ports: Ports, how: str) -> None:
+    """As of a client; a child that goes on with a session of its parent's goes on with what is known of it."""
+    port = ports.take()
+    make_certificates(tmp_path)
+    command = [program(), "server", str(port), str(tmp_path / "server.pem"), how]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as server:
+        assert wait_until(lambda: answers(port), 10)
+        with trace("--tls", "auto", "--port", str(port)) as tracer:
+            for _ in range(2):
+                curl_urls(tmp_path, port, PATHS)
+            rows = tracer.rows(12, where=is_exchange)
+            ledger = tracer.stop().ledger
+        server.kill()
+    assert seen(rows, "client") == seen(rows, "server") == sorted(EXPECTED * 2)
+    assert "seen 4 = shown 4 " in ledger
+    assert "ledger not followed: nothing" in ledger
+
+
+HOG = """
+import ssl, sys
+print("ready", flush=True)
+sys.stdin.readline()
+context, held = ssl.create_default_context(), []
+for number in range(int(sys.argv[1])):
+    held.append(context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname="localhost"))
+    try:
+        held[-1].do_handshake()
+    except ssl.SSLWantReadError:
+        pass
+print("held", flush=True)
+sys.stdin.readline()
+"""
+
+
+def test_one_process_with_very_many_sessions(tmp_path: Path, ports: Ports) -> None:
+    """Others' are followed beside them, at once and after the idle ones have made room; what is not is counted."""
+    config = tmp_path / "config.yaml"
+    config.write_text("connections: 512\n")
+    (tmp_path / "place").mkdir()
+    with (
+        https_server("nginx", ports.take(), tmp_path / "place") as server,
+        subprocess.Popen([sys.executable, "-c", HOG, "3000"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as hog,
+    ):
+        assert hog.stdin
+        assert hog.stdout
+        assert hog.stdout.readline() == b"ready\n"
+        pids = [server.process.pid, *children(server.process.pid), hog.pid]
+        asked = [word for pid in pids for word in ("--pid", str(pid))]
+        with trace("--tls", "auto", "--config", str(config), *asked) as tracer:
+            hog.stdin.write(b"\n")
+            hog.stdin.flush()
+            assert hog.stdout.readline() == b"held\n"
+            for turn in range(3):
+                curl(server, [f"/small?{turn}.{n}" for n in range(5)])
+            rows = tracer.rows(15)
+            ledger = tracer.stop().ledger
+        hog.kill()
+    assert seen(rows, "server") == sorted(("GET", f"/small?{turn}.{n}", 200) for turn in range(3) for n in range(5))
+    assert "one process has very many" in ledger
