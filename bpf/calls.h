@@ -1,6 +1,19 @@
 /* System calls on stream sockets: what each one moved, and when. */
 #pragma once
 
+/* A thread that waits for several things at once serves none of them in particular. */
+static __always_inline void enter_waiting(u64 registers, int kind)
+{
+	u64 arguments[4] = {};
+
+	if (kind == CALL_POLL) {
+		read_arguments(arguments, registers);
+		if (arguments[1] <= 1)
+			return;
+	}
+	stop_serving();
+}
+
 /* Count a 32-bit caller's socket call (or any read or write of its); such callers are not followed.
  */
 static __always_inline void count_foreign_call(u64 number)
@@ -55,6 +68,7 @@ static __always_inline void forget_thread(void)
 	calls.delete(&thread);
 	readers.delete(&thread);
 	forget_tls_calls();
+	forget_serving();
 }
 
 /* The socket that a call has read: the noted one, else what its descriptor now stands for. */

@@ -33,6 +33,12 @@ static __always_inline bool read_destination(struct attempt *a, u64 address, u64
 	return true;
 }
 
+static __always_inline void forget_attempt(u64 socket)
+{
+	attempts.delete(&socket);
+	forget_cause(socket);
+}
+
 /* connect() begins, to an address of so many bytes; returns the socket that it disconnects, if it
  * does that. */
 static __always_inline u64 begin_connect(const struct stream *s, u64 address, u64 bytes, u64 now)
@@ -59,6 +65,8 @@ static __always_inline u64 begin_connect(const struct stream *s, u64 address, u6
 	call.seen = this_copy();
 	if (attempts.update(&key, &a) || calls.update(&thread, &call))
 		count(COUNTER_CONNECTS_TABLE_FULL);
+	if (!a.own)
+		note_cause(key);
 	return 0;
 }
 
@@ -93,13 +101,15 @@ static __always_inline void fill_failed_connect(struct record *r, const struct a
 	__builtin_memcpy(r->remote_address, a->address, 16);
 	__builtin_memcpy(r->comm, a->comm, 16);
 	__builtin_memcpy(r->unix_path, a->unix_path, UNIX_PATH_MAX);
-	fill_ids(r);
 }
 
 /* An attempt has failed; errno 0: it was given up. A SYN sent again tells a time-out from a change
  * of mind. */
-static __always_inline void fail_connect(const struct attempt *a, u32 error, bool resent, u64 now)
+static __always_inline void fail_connect(const struct attempt *a, u64 socket, u32 error,
+					 bool resent)
 {
+	u64 now = bpf_ktime_get_ns();
+	struct lineage lineage;
 	int zero = 0;
 	struct exchange *blank = blank_exchanges.lookup(&zero);
 	struct record *r;
@@ -118,6 +128,12 @@ static __always_inline void fail_connect(const struct attempt *a, u32 error, boo
 	}
 	bpf_probe_read_kernel(r, sizeof(*r), blank);
 	fill_failed_connect(r, a, now);
+	if (caused(socket, &lineage)) {
+		take_lineage(r, &lineage);
+	} else {
+		begin_trace(r);
+		note_self_starting(a->pid_tgid >> 32, a->process_start_ns);
+	}
 	if (error == ETIMEDOUT_ || (!error && resent))
 		r->failure = FAILURE_TIMEOUT;
 	else
@@ -172,6 +188,7 @@ static __always_inline void connect_succeeded(struct sock *sk, const struct atte
 		return;
 	c->head.inode = a->inode;
 	c->connect_ns = now - a->begin_ns;
+	take_cause(c, (u64)sk);
 }
 
 static __always_inline bool is_still_pending(s64 result)
@@ -191,12 +208,12 @@ static __always_inline void exit_connect(const struct call *call, s64 result, u6
 	if (!result)
 		connect_succeeded((struct sock *)key, a, now);
 	else if (!is_still_pending(result))
-		fail_connect(a, -result, false, now);
+		fail_connect(a, key, -result, false);
 	else if (a->closed)
-		fail_connect(a, a->error, syn_was_resent((struct sock *)key), now);
+		fail_connect(a, key, a->error, syn_was_resent((struct sock *)key));
 	else if (a->family != AF_UNIX_) /* which, interrupted, begins anew */
 		return;
-	attempts.delete(&key);
+	forget_attempt(key);
 }
 
 /* SYN_SENT has ended. Inside connect() its own result says more than the socket, so that is left to
@@ -218,9 +235,9 @@ static __always_inline void connect_ended(struct sock *sk, int state, u64 now)
 			a->error = error;
 			return;
 		}
-		fail_connect(a, error, syn_was_resent(sk), now);
+		fail_connect(a, key, error, syn_was_resent(sk));
 	}
-	attempts.delete(&key);
+	forget_attempt(key);
 }
 
 /* ringspan's own connections have no entry in `connections`, but one here. */
@@ -238,7 +255,7 @@ static __always_inline bool destroyed(struct sock *sk)
 {
 	u64 key = (u64)sk;
 
-	attempts.delete(&key);
+	forget_attempt(key);
 	evicted.delete(&key);
 	return connections.lookup(&key) != 0;
 }

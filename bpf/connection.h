@@ -65,33 +65,6 @@ static __always_inline bool lock_or_break(struct connection *c, u64 key)
 	return false;
 }
 
-/* An IPv4 peer of a dual-stack socket is ::ffff:a.b.c.d to it: make one address of the two. */
-static __always_inline void unmap_address(char *address)
-{
-	u32 *word = (u32 *)address;
-
-	if (word[0] || word[1] || word[2] != 0xffff0000)
-		return;
-	word[0] = word[3];
-	word[2] = 0;
-	word[3] = 0;
-}
-
-static __always_inline void unmap_endpoints(struct endpoints *e)
-{
-	unmap_address(e->local_address);
-	unmap_address(e->remote_address);
-}
-
-static __always_inline void reverse_endpoints(const struct connection *c, struct endpoints *e)
-{
-	__builtin_memcpy(e->local_address, c->remote_address, 16);
-	__builtin_memcpy(e->remote_address, c->local_address, 16);
-	e->local_port = c->remote_port;
-	e->remote_port = c->local_port;
-	e->netns = c->head.netns;
-}
-
 /* Is this the far end of a connection of ringspan's own (its exports)? */
 static __always_inline bool is_own_peer(const struct connection *c)
 {
@@ -213,7 +186,7 @@ static __always_inline struct connection *connection_open(const struct stream *s
 {
 	u64 key = (u64)s->sk;
 	int zero = 0;
-	struct connection *c = blank_connections.lookup(&zero);
+	struct connection *c = blank_connections.lookup(&zero), *known;
 	struct socket_summary summary = {};
 
 	summarise(s->sk, &summary);
@@ -227,6 +200,9 @@ static __always_inline struct connection *connection_open(const struct stream *s
 	if (summary.family != AF_UNIX_ && !summary.remote_port)
 		return 0; /* not connected yet: TCP Fast Open */
 	role = role_by_port(&summary, role);
+	known = connections.lookup(&key);
+	if (known) /* its end was not seen */
+		leave_peers(known, key);
 	if (!c || connections.update(&key, c)) {
 		count(COUNTER_CONNECTIONS_TABLE_FULL);
 		return 0;
@@ -256,6 +232,8 @@ static __always_inline struct connection *connection_open(const struct stream *s
 	}
 	if (!born)
 		resume_evicted(c, key);
+	if (c->role == ROLE_CLIENT)
+		list_client(c);
 	if (c->sequenced && is_own_peer(c))
 		c->off = 1;
 	return c;

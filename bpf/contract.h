@@ -3,7 +3,7 @@
  * bitfield, union or packed. Padding is spelled _pad. See docs/design.md. */
 #pragma once
 
-#define CONTRACT_VERSION 2
+#define CONTRACT_VERSION 3
 
 /* How much of each text is kept; what is cut is named in record.truncated. */
 #define TARGET_MAX 640
@@ -40,6 +40,20 @@ enum failure {
 	FAILURE_CLIENT_CLOSED = 5,
 	FAILURE_INCOMPLETE = 6,
 	FAILURE_INVALID_RESPONSE = 7,
+};
+
+/* What proves a record's parent: docs/design.md, Joins. */
+enum join {
+	JOIN_NONE = 0,
+	JOIN_PEER = 1,	 /* a server's: the client's span of the same request, seen on this host */
+	JOIN_SERVED = 2, /* a client's: the request on whose behalf it is made */
+};
+
+/* What the traceparent above a joined span says of its trace. */
+enum sampling {
+	SAMPLING_UNKNOWN = 0,
+	SAMPLING_NO = 1,
+	SAMPLING_YES = 2,
 };
 
 /* Bits of record.truncated, in the order of the texts. */
@@ -93,7 +107,8 @@ enum counter {
 	COUNTER_TLS_IN_MEMORY = 34,
 	COUNTER_TLS_LATE = 35,
 	COUNTER_TLS_HELD_FULL = 36,
-	COUNTERS = 37,
+	COUNTER_JOINS_TABLE_FULL = 37,
+	COUNTERS = 38,
 };
 
 /* How the state of a connection begins: what user space needs to find the ones whose socket is
@@ -158,6 +173,8 @@ struct record {
 	u64 trace_id_high;
 	u64 trace_id_low;
 	u64 span_id;
+	u64 parent_span_id; /* 0: none is proved */
+	u64 named_span_id;  /* the parent that its traceparent names, or that of its parent's */
 	u64 endpoint_hash;
 	u64 socket_inode;
 	u64 process_start_ns; /* CLOCK_BOOTTIME: with the pid, tells a process from all others */
@@ -186,6 +203,9 @@ struct record {
 	u8 executed; /* its process has executed a program, and is not its parent's like by a fork
 		      */
 	u8 tls;	     /* the plain text of a TLS session; family 0: its socket is not known */
+	u8 joined;   /* enum join: what proves parent_span_id */
+	u8 sampling; /* enum sampling */
+	u8 _pad[6];
 	char local_address[16];
 	char remote_address[16];
 };

@@ -49,6 +49,7 @@ static __always_inline void close_egress(struct connection *c, u64 key, bool who
 		settle(c, settlement_of(c, SETTLE_CLOSED), now);
 	else if (c->role == ROLE_SERVER && ends_here(c, SETTLE_CLOSED))
 		finish_oldest(c, now, FAILURE_NONE, 0);
+	count_served(c);
 	unlock(c);
 }
 
@@ -90,6 +91,7 @@ static __always_inline void let_go(struct connection *c, u64 key)
 	if (c->tls)
 		forget_session(c, key);
 #endif
+	leave_peers(c, key);
 	c->key = 0;
 	unlock(c);
 	connections.delete(&key);

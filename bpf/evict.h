@@ -35,7 +35,9 @@ static __always_inline bool evict(struct eviction *e)
 	count(COUNTER_CONNECTIONS_EVICTED);
 	if (e->whole)
 		let_go(c, e->connection);
-	else
+	else {
+		count_served(c);
 		unlock(c);
+	}
 	return true;
 }

@@ -82,6 +82,13 @@ enum tcp_states {
 #define SYS_PREADV2 327
 #define SYS_PWRITEV2 328
 #define SYS_CLOSE_RANGE 436
+#define SYS_POLL 7
+#define SYS_SELECT 23
+#define SYS_EPOLL_WAIT 232
+#define SYS_PSELECT6 270
+#define SYS_PPOLL 271
+#define SYS_EPOLL_PWAIT 281
+#define SYS_EPOLL_PWAIT2 441
 #define NUMBER_REGISTER orig_ax
 #define ARGUMENT_REGISTERS di, si, dx, r10
 #elif defined(RINGSPAN_ARM64)
@@ -106,6 +113,10 @@ enum tcp_states {
 #define SYS_RECVMMSG 243
 #define SYS_SENDMMSG 269
 #define SYS_CLOSE_RANGE 436
+#define SYS_PSELECT6 72
+#define SYS_PPOLL 73
+#define SYS_EPOLL_PWAIT 22
+#define SYS_EPOLL_PWAIT2 441
 #define NUMBER_REGISTER syscallno
 #define ARGUMENT_REGISTERS orig_x0, regs[1], regs[2], regs[3]
 #else
@@ -134,7 +145,9 @@ enum call_kind {
 	CALL_CLOSE,
 	CALL_SHUTDOWN,
 	CALL_CLOSE_RANGE,
-	CALL_DUP, /* closes the descriptor that it puts another in the place of */
+	CALL_DUP,  /* closes the descriptor that it puts another in the place of */
+	CALL_POLL, /* waits for what may be one thing, or several */
+	CALL_WAIT, /* ... for several */
 };
 
 static __always_inline int kind_of_call(u64 number)
@@ -173,6 +186,21 @@ static __always_inline int kind_of_call(u64 number)
 #endif
 	case SYS_DUP3:
 		return CALL_DUP;
+#ifdef JOINS
+#ifdef SYS_POLL
+	case SYS_POLL:
+#endif
+	case SYS_PPOLL:
+		return CALL_POLL;
+#ifdef SYS_SELECT
+	case SYS_SELECT:
+	case SYS_EPOLL_WAIT:
+#endif
+	case SYS_PSELECT6:
+	case SYS_EPOLL_PWAIT:
+	case SYS_EPOLL_PWAIT2:
+		return CALL_WAIT;
+#endif
 	}
 	return CALL_OTHER;
 }

@@ -24,6 +24,16 @@ BPF_HASH(wanted_pids, u32, u8, 1024);
 BPF_HASH(wanted_ports, u16, u8, 1024);
 BPF_HASH(judged_executables, struct executable, u8, EXECUTABLES_MAX);
 
+#ifdef JOINS
+BPF_HASH(client_ends, struct endpoints, u64, CONNECTIONS_MAX);
+BPF_HASH(servings, u64, struct serving, CALLS_MAX);
+BPF_HASH(servers, struct process, struct server, SERVERS_MAX);
+BPF_HASH(causes, u64, struct cause, ATTEMPTS_MAX);
+BPF_ARRAY(blank_servings, struct serving, 1);
+BPF_ARRAY(blank_servers, struct server, 1);
+BPF_ARRAY(blank_causes, struct cause, 1);
+#endif
+
 #ifdef FOLLOW_TLS
 BPF_HASH(tls_sessions, struct tls_key, u64, CONNECTIONS_MAX);
 BPF_HASH(tls_held, u32, u64, TLS_PROCESSES_MAX); /* sessions, by process */
@@ -44,6 +54,7 @@ enum program {
 	PROGRAM_FORGET,
 	PROGRAM_DESTROYED,
 	PROGRAM_TLS_END,
+	PROGRAM_JOIN,
 	PROGRAMS,
 };
 
@@ -111,14 +122,6 @@ static __always_inline void exchange_drop(struct exchange_key *key)
 static __always_inline u64 random64(void)
 {
 	return (u64)bpf_get_prandom_u32() << 32 | bpf_get_prandom_u32();
-}
-
-/* An id of zero is no id (W3C Trace Context section 3.2.2.3), hence the lowest bit. */
-static __always_inline void fill_ids(struct record *r)
-{
-	r->trace_id_high = random64();
-	r->trace_id_low = random64() | 1;
-	r->span_id = random64() | 1;
 }
 
 static __always_inline bool port_wanted(u16 port)

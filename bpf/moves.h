@@ -59,8 +59,9 @@ static __always_inline void begin_send(struct call *call, struct sock *sk, struc
 	call->sk = (u64)sk;
 	call->identity = c->head.identity;
 	call->sequenced = c->sequenced;
+	call->sequence = c->sequenced ? sequence_written(sk) : c->moved_to[EGRESS];
+	announce(c, call->sequence);
 	if (c->sequenced) {
-		call->sequence = sequence_written(sk);
 		if (!c->writer || c->writer == thread)
 			note_place(c, sk, EGRESS, call->sequence);
 	}
@@ -130,8 +131,11 @@ static __always_inline void place_receive(struct work *w, struct connection *c)
 	u32 received, stands_at;
 
 	w->call.sequenced = c->sequenced;
-	if (!c->sequenced)
+	if (!c->sequenced) { /* a Unix socket's bytes are counted from its first */
+		w->call.sequence = c->moved_to[INGRESS];
+		c->moved_to[INGRESS] += bytes_received(w, w->call.number);
 		return;
+	}
 	stands_at = sequence_read((struct sock *)w->connection);
 	if (w->call.unplaced) {
 		c->moved_to[INGRESS] = stands_at;
@@ -150,6 +154,7 @@ static __always_inline void accepted(const struct stream *s)
 	u64 key = (u64)s->sk;
 	struct connection *c = connections.lookup(&key);
 
+	stop_serving();
 	if (!c || c->head.inode != inode_of(s)) /* its end may not have been seen */
 		connection_open(s, ROLE_SERVER, 1);
 }

@@ -13,11 +13,6 @@ enum settlement {
 	SETTLE_CLOSED,	    /* this side has closed */
 };
 
-static __always_inline u64 outstanding(const struct connection *c)
-{
-	return c->next_request - c->next_response;
-}
-
 /* Which directions requests and responses take, without a branch: the verifier would walk all that
  * follows once for each way. */
 static __always_inline u32 request_direction(const struct connection *c)
@@ -101,6 +96,7 @@ static __always_inline void fill_request(struct work *w, struct connection *c, s
 					 u64 now)
 {
 	struct span_of_bytes *s = &w->spans[w->span & 1];
+	u32 place = s->sequence + w->window_at + w->mark[STATE_METHOD_FIRST] - 1;
 
 	r->version = CONTRACT_VERSION;
 	r->kind = RECORD_EXCHANGE;
@@ -118,11 +114,14 @@ static __always_inline void fill_request(struct work *w, struct connection *c, s
 	if (c->head.family == AF_UNIX_)
 		__builtin_memcpy(r->unix_path, c->unix_path, UNIX_PATH_MAX);
 	if (s->has_sequence)
-		r->tcp_seq = s->sequence + w->window_at + w->mark[STATE_METHOD_FIRST] - 1;
+		r->tcp_seq = place;
 	else if (c->pair)
 		r->tcp_seq = (c->pair + 2 * c->next_request) | 1;
 	fill_caller(r);
-	fill_ids(r);
+	if (w->prepared && w->prepared_at == place)
+		take_lineage(r, &w->lineage);
+	else
+		begin_trace(r);
 }
 
 /* Which side this is, a request's direction says. What the other direction was taken for till now
@@ -176,13 +175,11 @@ static __always_inline void drop_current(struct connection *c)
  * 400) is not taken back, but lost. */
 static __always_inline void withdraw_request(struct connection *c, struct direction *d)
 {
-	struct exchange_key key = {.connection = c->head.identity, .index = c->next_request - 1};
-
 	if (!d->first_ns || d->counted)
 		return;
 	d->first_ns = 0; /* once */
 	if (c->next_response < c->next_request) {
-		exchange_drop(&key);
+		drop_current(c);
 		c->next_request--;
 	}
 	if (c->role_known == ROLE_GUESSED)
@@ -261,12 +258,14 @@ static __always_inline void begin_chunks(struct direction *d)
 }
 
 /* The empty line of a request's head. */
-static __always_inline u32 end_request_head(struct connection *c, struct direction *d)
+static __always_inline u32 end_request_head(struct work *w, struct connection *c,
+					    struct direction *d)
 {
 	struct exchange *x = current_request(c);
 
 	if (x)
 		x->record.endpoint_hash = hash_endpoint(&x->record);
+	w->head_read = 1;
 	if (x && method_is(&x->record, "CONNECT", 7)) {
 		d->phase = PHASE_OPEN;
 		d->coding = CODING_TUNNEL;
@@ -339,7 +338,8 @@ static __always_inline u32 answer(struct connection *c, struct direction *d, str
 /* The empty line of a response's head. One whose request found no place cannot be told from one
  * without a body; one to no request at all, on a connection followed from its birth, means that
  * requests were missed. */
-static __always_inline u32 end_response_head(struct connection *c, struct direction *d)
+static __always_inline u32 end_response_head(struct work *w, struct connection *c,
+					     struct direction *d)
 {
 	struct exchange_key key = {.connection = c->head.identity, .index = c->next_response};
 	struct exchange *x = outstanding(c) ? exchange_get(&key) : 0;
@@ -351,8 +351,10 @@ static __always_inline u32 end_response_head(struct connection *c, struct direct
 		begin_message(d, STATE_RESPONSE_START);
 		return THEN_GO_ON;
 	}
-	if (x)
+	if (x) {
+		w->answered = x->record.tid;
 		return answer(c, d, x);
+	}
 	if (!d->unpaired)
 		return THEN_DESYNC_NO_PLACE;
 	if (c->born && !c->desync_ns)

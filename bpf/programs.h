@@ -15,13 +15,18 @@ int on_lay_out(struct bpf_raw_tracepoint_args *ctx)
 
 int on_follow(struct bpf_raw_tracepoint_args *ctx)
 {
-	if (follow_call())
-		programs.call(ctx, PROGRAM_FOLLOW);
-	else if (finish_call())
-		programs.call(ctx, PROGRAM_SETTLE);
-	else
-		return 0;
-	overrun_call();
+	u32 next = follow_call() ? PROGRAM_FOLLOW : finish_call();
+
+	if (next) {
+		programs.call(ctx, next);
+		overrun_call();
+	}
+	return 0;
+}
+
+int on_join(struct bpf_raw_tracepoint_args *ctx)
+{
+	join_followed();
 	return 0;
 }
 

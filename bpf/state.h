@@ -101,6 +101,61 @@ struct tls_key {
 	u64 tgid;
 };
 
+/* Where a span stands in its trace. */
+struct lineage {
+	u64 trace_id_high;
+	u64 trace_id_low;
+	u64 span_id;
+	u64 parent_span_id;
+	u64 named_span_id;
+	u8 joined;
+	u8 sampling;
+	u8 _pad[6];
+};
+
+/* A client's request from the moment its call begins, for whoever receives it before that has
+ * returned. */
+struct announcement {
+	u64 announcer; /* the thread in the call */
+	u64 stamp;     /* ANNOUNCED and where in the stream the request begins; 0: being written */
+	struct lineage lineage;
+};
+
+/* A request that a thread has read and not yet answered. */
+struct serving {
+	u64 connection; /* as `connections` is keyed */
+	u64 identity;	/* with the index, the exchange's key */
+	u64 index;
+	u64 thread;
+	u64 sleeps; /* of the thread, when the head had been read */
+	u64 head_ns;
+	u64 begun;   /* of its process, when the head had been read */
+	u8 blocking; /* it was read by calls that wait for this connection alone */
+	u8 alone;    /* nothing else was served, nor for a while before */
+	u8 waited;   /* the thread has since waited for several things at once */
+	u8 unfit;    /* the thread has had several requests open */
+	u8 _pad[4];
+};
+
+/* A process, told from all others. */
+struct process {
+	u64 start_ns;
+	u64 tgid;
+};
+
+/* What a process has shown of how it serves. */
+struct server {
+	u64 identity;
+	u64 open;	  /* requests being served */
+	u64 begun;	  /* ... ever */
+	u64 end_ns;	  /* when the last one was over */
+	u64 proofs;	  /* answers by the thread that had read the request */
+	u8 hands_over;	  /* a request was answered by another thread */
+	u8 self_starting; /* a request was made while none was served */
+	u8 _pad[6];
+	struct serving latest; /* of requests read by calls that do not wait */
+};
+
 struct connection {
 	struct connection_head head;
 	u64 key;    /* as `connections` is keyed; 0 once it is evicted */
@@ -110,6 +165,12 @@ struct connection {
 	u64 connect_ns;
 	u64 closed_ns; /* when this side sent its FIN */
 	u64 desync_ns;
+	u64 peer; /* the client's end of a server's connection, as `connections` is keyed */
+	u64 peer_identity;
+	u64 served;	       /* of next_request, what `servers` knows */
+	u64 open;	       /* of its process's open ones */
+	u64 counted_by;	       /* struct server's identity */
+	struct process server; /* whose requests these are */
 	u64 other; /* of a socket: the TLS session that it carries; of a session: its socket */
 	struct tls_key session;
 	u32 pair; /* the same on both ends, where there are no sequence numbers */
@@ -134,6 +195,8 @@ struct connection {
 	u8 reset;      /* ended without a FIN of this side */
 	u8 sequenced;  /* TCP: its bytes have numbers */
 	u8 tls;	       /* the plain text of a TLS session */
+	u8 unjoinable; /* two threads wrote at once: whose bytes are where is not known */
+	u8 listed;     /* in `client_ends` */
 	u8 socketless; /* ... whose bytes go by no socket that can be told */
 	u8 looked;     /* whether it begins with TLS has been asked */
 	u8 hello;      /* enum hello */
@@ -148,7 +211,14 @@ struct connection {
 	u32 moved_to[2]; /* where TCP's sequence stands, by what was seen to move */
 	u32 ended_at[2]; /* where it stood when TCP ended */
 	struct direction directions[2];
+	struct announcement announced;
+	struct serving origin; /* on whose behalf connect() was called */
 };
+
+static __always_inline u64 outstanding(const struct connection *c)
+{
+	return c->next_request - c->next_response;
+}
 
 struct exchange_key {
 	u64 connection;
@@ -157,7 +227,8 @@ struct exchange_key {
 
 struct exchange {
 	struct record record;
-	u64 confirmed; /* enum confirmation */
+	u8 confirmed; /* enum confirmation */
+	u8 _pad[7];
 };
 
 /* The bytes of one call, wherever they lie in the caller's memory. */
@@ -246,9 +317,14 @@ struct work {
 	u32 state;	/* where the automaton stopped */
 	u32 is_request; /* the span's direction is the one that carries requests */
 	u32 then;	/* what a turn has met, dealt with once at its end */
-	u32 ended;	/* the call met the end of the stream */
-	u32 error;	/* ... or this error */
-	u32 within;	/* the call goes on */
+	u32 prepared;	/* `lineage` is that of a request that begins at this place */
+	u32 prepared_at;
+	u32 head_read; /* a request's head is whole */
+	u32 answered;  /* an answer has begun, to what this thread had read */
+	struct lineage lineage;
+	u32 ended;  /* the call met the end of the stream */
+	u32 error;  /* ... or this error */
+	u32 within; /* the call goes on */
 };
 
 /* A thread's call of a TLS library, from its entry to its return. */
@@ -304,6 +380,12 @@ struct attempt {
 	char comm[16];
 	char unix_path[UNIX_PATH_MAX];
 	u32 _pad_path;
+};
+
+/* On whose behalf a connect() is called. */
+struct cause {
+	struct lineage lineage;
+	struct serving serving;
 };
 
 /* File descriptors that are being closed by other than close(): at exit, or by close_range. */

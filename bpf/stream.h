@@ -226,7 +226,7 @@ static __always_inline u32 take_event(struct work *w, struct connection *c)
 	if (event < STATES_EVENT_FIRST || c->off)
 		return THEN_GO_ON;
 	if (event == STATE_EVENT_HEAD)
-		return w->is_request ? end_request_head(c, d) : end_response_head(c, d);
+		return w->is_request ? end_request_head(w, c, d) : end_response_head(w, c, d);
 	if (event == STATE_EVENT_SIZE)
 		return take_chunk_size(d);
 	if (event == STATE_EVENT_TRAILER)

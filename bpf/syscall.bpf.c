@@ -7,9 +7,13 @@
 #include "kernel.h"
 #include "sockets.h"
 #include "state.h"
+#include "endpoints.h"
 #include "copies.h"
 #include "maps.h"
 #include "http1.h"
+#include "lineage.h"
+#include "serving.h"
+#include "peers.h"
 #include "pair.h"
 #include "resync.h"
 #include "settle.h"
@@ -54,6 +58,8 @@ int on_sys_enter(struct bpf_raw_tracepoint_args *ctx)
 		enter_sending(ctx->args[0], ctx->args[1], kind);
 	else if (kind == CALL_CONNECT)
 		programs.call(ctx, PROGRAM_CONNECT);
+	else if (kind >= CALL_POLL)
+		enter_waiting(ctx->args[0], kind);
 	else if (kind >= CALL_CLOSE)
 		programs.call(ctx, PROGRAM_CLOSE);
 	return 0;

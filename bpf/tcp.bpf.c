@@ -7,9 +7,13 @@
 #include "kernel.h"
 #include "sockets.h"
 #include "state.h"
+#include "endpoints.h"
 #include "copies.h"
 #include "maps.h"
 #include "http1.h"
+#include "lineage.h"
+#include "serving.h"
+#include "peers.h"
 #include "pair.h"
 #include "resync.h"
 #include "settle.h"
@@ -201,5 +205,6 @@ int on_thread_exit(struct bpf_raw_tracepoint_args *ctx)
 {
 	begins_call();
 	forget_tls_calls();
+	forget_serving();
 	return 0;
 }

@@ -99,6 +99,9 @@ static __always_inline struct work *begin_work(struct connection *c, u64 connect
 	w->error = 0;
 	w->within = 0;
 	w->resume = 0;
+	w->prepared = 0;
+	w->head_read = 0;
+	w->answered = 0;
 	return w;
 }
 
@@ -183,6 +186,7 @@ static __always_inline void take_sent(struct work *w, struct connection *c)
 	calls.delete(&thread);
 	if (c->writer == thread)
 		c->writer = 0;
+	end_announcing(c, thread);
 }
 
 static __always_inline void lay_out_sent(struct work *w, struct connection *c)
@@ -229,6 +233,8 @@ static __always_inline struct work *lay_out_call(void)
 		lay_out_received(w, c);
 	else
 		lay_out_sent(w, c);
+	FORGET();
+	prepare_lineage(w, c);
 	return w;
 }
 
@@ -262,19 +268,33 @@ static __always_inline bool follow_call(void)
 	return a && c && take_turns(w, c, a);
 }
 
-/* The bytes are dealt with; true if the connection is to be settled before it is let go. */
-static __always_inline bool finish_call(void)
+/* The bytes are dealt with: which program is to go on, before the connection is let go; 0: none. */
+static __always_inline u32 finish_call(void)
 {
 	struct work *w = 0;
 	struct connection *c = connection_of_work(&w);
 
 	if (!c)
-		return false;
+		return 0;
 	if (end_of_call(w, c))
-		return true;
+		return PROGRAM_SETTLE;
 	note_progress(c);
+	if (needs_join(w, c))
+		return PROGRAM_JOIN;
 	end_work(w, c);
-	return false;
+	return 0;
+}
+
+/* Say what a call's messages tell of whose requests are whose. */
+static __always_inline void join_followed(void)
+{
+	struct work *w = 0;
+	struct connection *c = connection_of_work(&w);
+
+	if (!c)
+		return;
+	join_call(w, c);
+	end_work(w, c);
 }
 
 /* No tail call is left: what is undone is lost, and the next call on this connection settles it. */
@@ -304,6 +324,7 @@ static __always_inline bool settle_call(void)
 		w->resume = 0;
 		return true;
 	}
+	count_served(c);
 	end_work(w, c);
 	return false;
 }

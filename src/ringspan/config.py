@@ -46,6 +46,7 @@ class Settings:
     duration: float | None = None
     user: str | None = None
     sandbox: bool = True
+    joins: bool = True
     ring_bytes: int = 16 << 20
     connections: int = 16384
     exchanges: int = 8192
@@ -96,7 +97,7 @@ NESTED: dict[str, Callable[[list[Any], str], object]] = {
 }
 LISTS = ("pid", "port", "exe", "tls_include", "tls_exclude", "opt_in")
 URLS = {"otlp": "http://127.0.0.1:4317", "kubelet": "https://127.0.0.1:10250"}
-SWITCHES = ("sandbox", "body_sizes", "active_requests", "learn_routes")
+SWITCHES = ("sandbox", "joins", "body_sizes", "active_requests", "learn_routes")
 
 
 def _checked(key: str, value: Any, where: str) -> Any:

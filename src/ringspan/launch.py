@@ -44,5 +44,6 @@ def launch(settings: Settings, executables: Executables | None) -> Starts:
         connections=settings.connections,
         exchanges=settings.exchanges,
         follow_tls=tls is not None,
+        joins=settings.joins,
     )
     return Starts(Start(told), tls)

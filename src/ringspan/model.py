@@ -64,6 +64,7 @@ class Span:
     trace_id: int
     span_id: int
     parent_span_id: int | None
+    parent_is_remote: bool  # made by another process
     trace_state: str
     start_unix_ns: int
     duration_ns: int

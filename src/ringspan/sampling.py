@@ -16,6 +16,7 @@ from ringspan.errors import UsageError
 
 Array = np.ndarray[Any, np.dtype[Any]]
 SERVER = contract.number("ROLE_SERVER")
+SAMPLED = contract.number("SAMPLING_YES")
 NAMES = ("always_on", "always_off", "traceidratio")
 DEFAULT = "parentbased_always_on"
 BURST_S, BURST_MIN = 5.0, 10.0  # so much of the budget may be saved up, in seconds, in spans at least
@@ -52,9 +53,12 @@ def rule_from_environment() -> Rule:
 
 
 def _parents(batch: Array) -> tuple[Array, Array, Array]:
-    """Return the low halves of trace ids, which records have a parent, and whose parent is sampled."""
+    """Return the low halves of trace ids, which records have a parent that says so, and whose parent is sampled.
+
+    A parent that is a span of ours decides as its own trace id does; one above it that a traceparent names is known.
+    """
     trace_ids = batch["trace_id_low"].copy()
-    has_parent, sampled = np.zeros(len(batch), bool), np.zeros(len(batch), bool)
+    has_parent, sampled = batch["sampling"] != 0, batch["sampling"] == SAMPLED
     for i in np.flatnonzero(batch["traceparent_bytes"]):
         parent = trace_context.parse(batch["traceparent"][i].decode(errors="replace").strip())
         if parent:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 CONNECT_FAILURE = contract.number("RECORD_CONNECT_FAILURE")
 SERVER = contract.number("ROLE_SERVER")
+PEER, SERVED = contract.number("JOIN_PEER"), contract.number("JOIN_SERVED")
 AF_UNIX, INTERNET = 1, (2, 10)  # family 0: the socket is not known
 DEFAULT_METHODS = "GET,HEAD,POST,PUT,DELETE,CONNECT,OPTIONS,TRACE,PATCH"
 KNOWN_METHODS = {
@@ -69,14 +70,15 @@ class SpanMaker:
             own[network_attributes.NETWORK_PEER_PORT] = row.remote_port
         if self._opt_in and row.family in INTERNET:
             self._add_ports(own, row)
-        parent = trace_context.parse(text(row.traceparent)) if row.traceparent else None
+        named = trace_context.parse(text(row.traceparent)) if row.traceparent else None
         return Span(
             facts=facts,
             own=own,
-            trace_id=parent.trace_id if parent else row.trace_id_high << 64 | row.trace_id_low,
+            trace_id=named.trace_id if named else row.trace_id_high << 64 | row.trace_id_low,
             span_id=row.span_id,
-            parent_span_id=parent.span_id if parent else None,
-            trace_state=_state(row) if parent and row.tracestate else "",
+            parent_span_id=_parent(row, named),
+            parent_is_remote=row.joined != SERVED,
+            trace_state=_state(row) if named and row.tracestate else "",
             start_unix_ns=min(self._clock.unix_ns(row.start_ktime_ns), LATEST_NS),
             duration_ns=_between(row.start_ktime_ns, row.end_ktime_ns),
             first_byte_ns=_between(row.start_ktime_ns, row.first_byte_ktime_ns) if row.first_byte_ktime_ns else None,
@@ -114,6 +116,13 @@ class SpanMaker:
             out[url_attributes.URL_SCHEME] = scheme(row)
         if network_attributes.NETWORK_LOCAL_ADDRESS in self._opt_in and row.family in INTERNET and row.local_port:
             out[network_attributes.NETWORK_LOCAL_ADDRESS] = target.address(row.family, row.local_address)
+
+
+def _parent(row: Any, named: trace_context.Parent | None) -> int | None:
+    """Return the nearest parent: a proved one, unless a traceparent names another than that one's own names."""
+    if named and not (row.joined == PEER or (row.joined and row.named_span_id == named.span_id)):
+        return named.span_id
+    return row.parent_span_id or None
 
 
 def _between(start_ns: int, end_ns: int) -> int:

@@ -5,6 +5,7 @@
 #include "shim.h"
 
 #include "http1.h"
+#include "lineage.h"
 #include "pair.h"
 #include "resync.h"
 #include "settle.h"
@@ -79,6 +80,7 @@ static void begin(u64 now)
 	w->ended = 0;
 	w->error = 0;
 	w->resume = 0;
+	w->prepared = 0;
 }
 
 /* As next_span and locate. */

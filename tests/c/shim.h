@@ -146,11 +146,9 @@ static inline void fill_caller(struct record *r)
 	memcpy(r->comm, "harness", 8);
 }
 
-static inline void fill_ids(struct record *r)
+static inline u64 random64(void)
 {
-	r->trace_id_high = 1;
-	r->trace_id_low = ++world.next_id;
-	r->span_id = world.next_id;
+	return ++world.next_id;
 }
 
 static inline bool process_wanted(void)

@@ -35,6 +35,7 @@ SETTLE_S = 10.0
 LEFT_OUT = {
     "clock": ["start_ktime_ns", "first_byte_ktime_ns", "end_ktime_ns", "connect_ns"],
     "drawn at random": ["trace_id_high", "trace_id_low", "span_id"],
+    "told by what surrounds the bytes": ["parent_span_id", "named_span_id", "joined", "sampling"],
     "who was traced": [
         "comm",
         "tgid",

@@ -100,7 +100,7 @@ RECIPES: dict[str, Recipe] = {
         ("{tool} build -buildvcs=false -trimpath -p 2 -o {out}/compose github.com/compose-spec/compose-go/v2/cmd",),
         "compose",
     ),
-    "java": Recipe("javac", "src/java", ("{tool} -d {out} {src}/Server.java {src}/Client.java",)),
+    "java": Recipe("javac", "src/java", ("{tool} -d {out} {src}/Server.java {src}/Client.java {src}/Relay.java",)),
     "jetty": Recipe(
         "mvn",
         "src/jetty",

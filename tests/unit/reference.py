@@ -34,7 +34,7 @@ def readable(span: Span) -> ReadableSpan:
     return ReadableSpan(
         name=facts.name,
         context=_context(span.trace_id, span.span_id, span.trace_state, remote=False),
-        parent=_context(span.trace_id, parent, "", remote=True) if parent else None,
+        parent=_context(span.trace_id, parent, "", remote=span.parent_is_remote) if parent else None,
         resource=Resource(dict(resource.attributes(span.identity))),
         attributes=attributes,
         kind=KINDS[facts.kind],

@@ -26,6 +26,8 @@ CASES: dict[str, dict[str, Any]] = {
     "failed connect": {**CLIENT, **CONNECT},
     "500": {"status": 500},
     "parent": {"traceparent": WIRE, "tracestate": b"a=1,b=2"},
+    "client of it": {"parent_span_id": 9, "joined": contract.number("JOIN_PEER")},
+    "server that asks": CLIENT | {"parent_span_id": 9, "joined": contract.number("JOIN_SERVED")},
     "unix": {"family": 1, "unix_path": b"/run/app.sock"},
     "cut": {"truncated": 9, "target": b"/" + b"x" * 639},
     "large numbers": {"request_body_bytes": 1 << 40, "response_body_bytes": (1 << 63) - 1, "tgid": 4194304},

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from opentelemetry.sdk.trace.sampling import Decision, TraceIdRatioBased
 
+from ringspan import contract
 from ringspan.errors import UsageError
 from ringspan.sampling import BURST_S, Rule, Sampler, rule_from_environment
 
@@ -68,6 +69,12 @@ def test_a_parent_decides(rule: Rule, want: list[bool]) -> None:
     sampler = Sampler(rule, 0)
     assert kept(sampler, with_parent("01"), with_parent("00"), {}) == want
     assert sampler.unsampled == {"sampler": want.count(False), "budget": 0}
+
+
+@pytest.mark.parametrize(("sampling", "want"), [("YES", True), ("NO", False)])
+def test_what_is_joined_below_a_named_parent_is_sampled_as_that_is(sampling: str, *, want: bool) -> None:
+    below = {"sampling": contract.number(f"SAMPLING_{sampling}"), "trace_id_low": 1 if not want else (1 << 64) - 1}
+    assert kept(Sampler(Rule(0.5, True), 0), below) == [want]
 
 
 def test_without_parents_say_the_ratio_decides_by_the_parents_trace() -> None:

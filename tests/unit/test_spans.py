@@ -88,6 +88,28 @@ def test_an_id_from_the_wire_is_parent_never_own() -> None:
     assert made.trace_state == "a=1"
 
 
+PEER, SERVED = contract.number("JOIN_PEER"), contract.number("JOIN_SERVED")
+NAMED = 0x00F067AA0BA902B7
+
+
+@pytest.mark.parametrize(
+    ("joined", "named", "traceparent", "want"),
+    [
+        (0, 0, b"", None),
+        (PEER, 0, b"", 9),
+        (SERVED, 0, b"", 9),
+        (PEER, NAMED, WIRE, 9),  # the client's span of the same request, whose parent is the one named
+        (SERVED, NAMED, WIRE, 9),  # the server's span of one that named the same: passed on as it came
+        (SERVED, 5, WIRE, NAMED),  # the application's own, which is nearer
+        (SERVED, 0, b"nonsense", 9),
+    ],
+)
+def test_the_nearest_parent(joined: int, named: int, traceparent: bytes, want: int | None) -> None:
+    made = span(joined=joined, parent_span_id=9 if joined else 0, named_span_id=named, traceparent=traceparent)
+    assert made.parent_span_id == want
+    assert made.parent_is_remote == (joined != SERVED)
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -96,7 +96,7 @@ def encode(span: Span) -> bytes:
     flags = LOCAL
     if span.parent_span_id:
         parts += PARENT, span.parent_span_id.to_bytes(8, "big")
-        flags = REMOTE
+        flags = REMOTE if span.parent_is_remote else LOCAL
     if span.trace_state:
         state = span.trace_state.encode()
         parts += TRACE_STATE, varint(len(state)), state

@@ -9,10 +9,10 @@ from ringspan.probe import load
 
 # The order is `enum program`'s in bpf/maps.h.
 TAIL_CALLED = ["on_lay_out", "on_follow", "on_settle", "on_close", "on_connection_state", "on_connect", "on_forget_own",
-               "on_close_files", "on_forget", "on_destroyed", "on_tls_end"]  # fmt: skip
+               "on_close_files", "on_forget", "on_destroyed", "on_tls_end", "on_join"]  # fmt: skip
 RUN_BY_US = ("on_evict",)  # attached to nothing
 ONCE = ("on_process_exec",)  # what copies of it would do twice
-FOLLOWING = ("on_lay_out", "on_follow", "on_settle")
+FOLLOWING = ("on_lay_out", "on_follow", "on_settle", "on_join")
 TLS_ENTER, TLS_RETURN = "on_tls_enter", "on_tls_return"
 TLS_CALLED = (*FOLLOWING, "on_tls_end")
 

@@ -20,7 +20,7 @@ STRUCT = re.compile(r"^struct (\w+) \{(.*?)^\};", re.DOTALL | re.MULTILINE)
 MEMBER = re.compile(r"\s*(?:struct )?(\w+)\s+(\w+)\s*(?:\[(.*?)\])?;", re.DOTALL)
 DEFINE = re.compile(r"^#define (\w+) (\d+)$", re.MULTILINE)
 MAP = re.compile(r"^BPF_(\w+)\((\w+), ([^;]*)\);", re.MULTILINE)
-ONLY_TLS = re.compile(r"^#ifdef FOLLOW_TLS$.*?^#endif$", re.DOTALL | re.MULTILINE)
+ONLY_WITH = r"^#ifdef {}$.*?^#endif$"
 ELEMENT, BUCKET, HEAD = 48, 16, 320  # struct htab_elem, struct bucket, and about what a map takes without its elements
 
 
@@ -95,7 +95,9 @@ def locked(settings: ProbeSettings) -> dict[str, int]:
     )
     out = {}
     text = _text("maps.h")
-    for kind, name, rest in MAP.findall(text if settings.follow_tls else ONLY_TLS.sub("", text)):
+    for flag, given in (("FOLLOW_TLS", settings.follow_tls), ("JOINS", settings.joins)):
+        text = text if given else re.sub(ONLY_WITH.format(flag), "", text, flags=re.DOTALL | re.MULTILINE)
+    for kind, name, rest in MAP.findall(text):
         *types, count = rest.split(",")
         entries = _evaluate(count, numbers)
         if kind == "RINGBUF_OUTPUT":

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 ARCHITECTURES = {"x86_64": "RINGSPAN_X86_64", "aarch64": "RINGSPAN_ARM64"}
 BIRTH_RING_BYTES = 1 << 20  # some hundred processes between two looks
 EXECUTABLES_MAX = 65536
+SERVERS_MAX = 4096  # processes that serve or ask
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class ProbeSettings:
     calls: int = 8192
     attempts: int = 4096
     follow_tls: bool = False
+    joins: bool = True
 
     def to_json(self) -> str:
         """Serialise for the child's command line."""
@@ -51,10 +53,11 @@ class ProbeSettings:
             f"-DEXCHANGES_MAX={self.exchanges}",
             f"-DCALLS_MAX={self.calls}",
             f"-DATTEMPTS_MAX={self.attempts}",
+            f"-DSERVERS_MAX={SERVERS_MAX}",
             f"-DEXECUTABLES_MAX={EXECUTABLES_MAX if self.by_executable else 1}",
         ]
-        if self.follow_tls:
-            flags.append("-DFOLLOW_TLS=1")
+        flags += ["-DFOLLOW_TLS=1"] if self.follow_tls else []
+        flags += ["-DJOINS=1"] if self.joins else []
         if self.role != "both":
             flags.append(f"-DFILTER_ROLE=ROLE_{self.role.upper()}")
         for wanted, flag in ((self.pids, "PIDS"), (self.ports, "PORTS"), (self.by_executable, "EXECUTABLES")):

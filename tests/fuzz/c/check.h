@@ -186,4 +186,8 @@ static void check_all_gone(void)
 	CHECK(!calls_map.end);
 	CHECK(!attempts_map.end);
 	CHECK(!readers_map.end);
+	CHECK(!client_ends_map.end);
+	CHECK(!causes_map.end);
+	for (u32 i = 0; i < servers_map.end; i++)
+		CHECK(!servers_used[i] || !servers_values[i].open);
 }

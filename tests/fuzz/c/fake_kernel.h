@@ -26,6 +26,8 @@ typedef int64_t s64;
 #define CALLS_MAX 8
 #define ATTEMPTS_MAX 8
 #define EXECUTABLES_MAX 1
+#define SERVERS_MAX 8
+#define JOINS 1
 #define TAIL_CALLS_MAX 33
 #define FILTER_PIDS 1
 #define RECORDS_MAX 1024
@@ -91,7 +93,7 @@ struct task_struct {
 	struct mm_struct *mm;
 	struct task_struct *group_leader, *real_parent;
 	u64 start_boottime, nvcsw, parent_exec_id, self_exec_id;
-	u32 tgid;
+	u32 tgid, flags;
 };
 
 struct net {
@@ -128,6 +130,7 @@ struct sock {
 	} icsk_ack;
 	const void *icsk_ulp_ops;
 	u16 inet_sport;
+	struct socket *sk_socket;
 	struct sock *peer;
 	struct unix_address *addr;
 };

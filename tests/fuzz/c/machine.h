@@ -40,7 +40,7 @@ static program_function *const TAIL_CALLED[] = {
 	[PROGRAM_LAY_OUT] = on_lay_out,	    [PROGRAM_FOLLOW] = on_follow,   [PROGRAM_SETTLE] = on_settle,
 	[PROGRAM_CLOSE] = on_close,	    [PROGRAM_STATE] = on_connection_state, [PROGRAM_CONNECT] = on_connect,
 	[PROGRAM_FORGET_OWN] = on_forget_own, [PROGRAM_CLOSE_FILES] = on_close_files, [PROGRAM_FORGET] = on_forget,
-	[PROGRAM_DESTROYED] = on_destroyed,
+	[PROGRAM_DESTROYED] = on_destroyed, [PROGRAM_JOIN] = on_join,
 };
 
 #define STACK_BYTES (1 << 13) /* more than a program uses */
@@ -94,6 +94,10 @@ static void boot(void)
 	map_clear(&readers_map);
 	map_clear(&attempts_map);
 	map_clear(&own_endpoints_map);
+	map_clear(&client_ends_map);
+	map_clear(&servings_map);
+	map_clear(&servers_map);
+	map_clear(&causes_map);
 	memset(counters_values, 0, sizeof(counters_values));
 	memset(descriptors, 0, sizeof(descriptors));
 	wanted_pids.update(&tgid, &wanted);
@@ -124,6 +128,7 @@ static struct sock *open_socket(u32 fd, u64 inode, u16 family)
 	sk->__sk_common.skc_dport = 0xae08;
 	sk->__sk_common.skc_net.net = &network;
 	sk->sk_protocol = IPPROTO_TCP_;
+	sk->sk_socket = &sockets[fd];
 	inodes[fd].i_ino = inode;
 	sockets[fd] = (struct socket){.state = 3, .type = SOCK_STREAM_, .file = &files[fd], .sk = sk};
 	files[fd] = (struct file){.f_count = 1, .private_data = &sockets[fd], .f_inode = &inodes[fd]};

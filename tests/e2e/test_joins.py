@@ -1,0 +1,95 @@
+"""One trace on one host: whose child a span is, under load and against what could mislead; a wrong parent is never given."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from peers import relays
+from peers.build import PeerUnavailable
+
+from .askers import Row, ask, end, parents, path, strangers
+from .tracer import for_ports, trace
+
+pytestmark = [pytest.mark.root, pytest.mark.peers, pytest.mark.timeout(600)]
+REQUESTS, CONNECTIONS = 10_000, 100
+ROOM = "ring_bytes: 268435456\nspans_per_second: 0\n"
+SETTLE_SECONDS = 60
+ALL_KINDS = ("id", "wait", "later")
+
+
+@contextmanager
+def relay(name: str, upstream: str) -> Iterator[relays.Relay]:
+    try:
+        with relays.start(name, upstream) as running:
+            yield running
+    except PeerUnavailable as error:
+        pytest.skip(str(error))
+
+
+def numbered(kinds: tuple[str, ...], count: int) -> list[str]:
+    return [f"/{kinds[i % len(kinds)]}/{i}" for i in range(count)]
+
+
+class Run:
+    """The rows of a relay and of the server behind it, while it was asked for these paths."""
+
+    def __init__(self, name: str, paths: list[str], connections: int, folder: Path, more: int = 0) -> None:
+        config = folder / "room.yaml"
+        config.write_text(ROOM)
+        asked = sum(2 if one.startswith("/twice/") else 1 for one in paths)
+        with relay("upstream", "") as upstream, relay(name, upstream.address) as asking:
+            self.relay, self.upstream = asking.port, upstream.port
+            with trace("--config", str(config), *for_ports([asking.port, upstream.port])) as tracer:
+                assert set(ask(asking.port, paths, connections)) == {200}
+                tracer.wait_for_rows(2 * (len(paths) + asked) + more, SETTLE_SECONDS)
+                self.rows = tracer.rows()
+                ledger = tracer.stop().ledger
+        assert "lost" not in ledger, ledger
+
+    def of(self, kind: str, port: int) -> list[Row]:
+        return [row for row in self.rows if end(row) == (kind, port)]
+
+    @property
+    def made(self) -> list[Row]:
+        """What the relay has asked for."""
+        return self.of("client", self.upstream)
+
+    def joined(self) -> float:
+        """The share of what the relay has asked for that has a parent."""
+        return sum(bool(row["parent_span_id"]) for row in self.made) / len(self.made)
+
+    def both_ends(self) -> None:
+        """Each server's span is its client's child."""
+        served = [*self.of("server", self.relay), *self.of("server", self.upstream)]
+        of = {row["span_id"]: parent for row, parent in parents(self.rows)}
+        assert all(of[row["span_id"]] for row in served)
+        assert all(end(of[row["span_id"]]) == ("client", row["attributes"]["server.port"]) for row in served)
+
+
+@pytest.mark.parametrize("name", ["gunicorn-threads", "gunicorn-sync", "java"])
+def test_a_thread_for_each_request(name: str, tmp_path: Path) -> None:
+    run = Run(name, numbered(("id", "twice") if name != "java" else ("id",), REQUESTS), CONNECTIONS, tmp_path)
+    assert not strangers(run.rows)
+    assert run.joined() >= 0.99
+    run.both_ends()
+
+
+@pytest.mark.parametrize("name", ["nginx", "node", "asyncio", "go"])
+@pytest.mark.parametrize("connections", [CONNECTIONS, 1])
+def test_many_requests_on_one_thread(name: str, connections: int, tmp_path: Path) -> None:
+    kinds = ALL_KINDS if name in ("node", "asyncio") else ("id", "later") if name == "go" else ("id",)
+    count = REQUESTS if connections > 1 else REQUESTS // 10
+    run = Run(name, numbered(kinds, count), connections, tmp_path)
+    assert not strangers(run.rows)
+    assert not [path(row) for row in run.made if row["parent_span_id"] and path(row).startswith("/later/")]
+    run.both_ends()
+
+
+def test_nginx_that_serves_one_request_at_a_time(tmp_path: Path) -> None:
+    run = Run("nginx", numbered(("id",), 500), 1, tmp_path)
+    assert run.joined() == 1
+    assert not strangers(run.rows)
