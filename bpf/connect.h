@@ -39,35 +39,66 @@ static __always_inline void forget_attempt(u64 socket)
 	forget_cause(socket);
 }
 
+/* What a connect() does that begins. */
+enum beginning {
+	BEGINS_NOTHING = 0, /* a question about an earlier attempt, or no socket of ours */
+	BEGINS_ATTEMPT,
+	BEGINS_OWN, /* one of ringspan's */
+	BEGINS_DISCONNECT,
+};
+
+static __always_inline void fill_attempt(struct attempt *a, const struct stream *s, u64 now)
+{
+	a->begin_ns = now;
+	a->in_call = 1;
+	a->own = is_own_process();
+	a->inode = inode_of(s);
+	a->pid_tgid = bpf_get_current_pid_tgid();
+	a->process_start_ns = process_start_ns();
+	a->judged = judge_executable() == VERDICT_WANTED;
+	a->netns = network_namespace(s->sk);
+	bpf_get_current_comm(a->comm, sizeof(a->comm));
+}
+
+static __always_inline u32 note_attempt(const struct stream *s, u64 address, u64 bytes, u64 now)
+{
+	struct call call = {.begin_ns = now, .purpose = PURPOSE_CONNECT, .sk = (u64)s->sk};
+	struct socket_summary summary = {};
+	u64 key = (u64)s->sk, thread = bpf_get_current_pid_tgid();
+	struct attempt *a;
+	u16 family = 0;
+	int zero = 0;
+
+	read_address(&family, sizeof(family), address);
+	if (family == AF_UNSPEC_)
+		return BEGINS_DISCONNECT;
+	summarise(s->sk, &summary);
+	if (s->state >= SS_CONNECTING_ || !is_followed(s->sk, summary.family))
+		return BEGINS_NOTHING;
+	a = blank_attempts.lookup(&zero);
+	call.seen = this_copy();
+	if (!a || attempts.update(&key, a) || calls.update(&thread, &call))
+		count(COUNTER_CONNECTS_TABLE_FULL);
+	a = attempts.lookup(&key);
+	if (!a)
+		return BEGINS_NOTHING;
+	fill_attempt(a, s, now);
+	if (read_destination(a, address, bytes))
+		return a->own ? BEGINS_OWN : BEGINS_ATTEMPT;
+	attempts.delete(&key);
+	calls.delete(&thread);
+	return BEGINS_NOTHING;
+}
+
 /* connect() begins, to an address of so many bytes; returns the socket that it disconnects, if it
  * does that. */
 static __always_inline u64 begin_connect(const struct stream *s, u64 address, u64 bytes, u64 now)
 {
-	struct attempt a = {.begin_ns = now, .in_call = 1};
-	struct call call = {.begin_ns = now, .purpose = PURPOSE_CONNECT};
-	struct socket_summary summary = {};
-	u64 key, thread = bpf_get_current_pid_tgid();
+	u32 begins = note_attempt(s, address, bytes, now);
 
-	a.own = is_own_process();
-	if (!read_destination(&a, address, bytes))
-		return a.family == AF_UNSPEC_ ? (u64)s->sk : 0;
-	summarise(s->sk, &summary);
-	if (s->state >= SS_CONNECTING_ || !is_followed(s->sk, summary.family))
-		return 0; /* a question about an earlier attempt, or no socket of ours */
-	a.inode = inode_of(s);
-	a.pid_tgid = thread;
-	a.process_start_ns = process_start_ns();
-	a.judged = judge_executable() == VERDICT_WANTED;
-	a.netns = network_namespace(s->sk);
-	bpf_get_current_comm(a.comm, sizeof(a.comm));
-	key = (u64)s->sk;
-	call.sk = key;
-	call.seen = this_copy();
-	if (attempts.update(&key, &a) || calls.update(&thread, &call))
-		count(COUNTER_CONNECTS_TABLE_FULL);
-	if (!a.own)
-		note_cause(key);
-	return 0;
+	if (begins == BEGINS_ATTEMPT)
+		note_cause((u64)s->sk);
+	return begins == BEGINS_DISCONNECT ? (u64)s->sk : 0;
 }
 
 static __always_inline bool attempt_admitted(const struct attempt *a)

@@ -17,6 +17,7 @@ BPF_HASH(evicted, u64, u64, CONNECTIONS_MAX);
 BPF_HASH(readers, u64, u64, CONNECTIONS_MAX);
 BPF_HASH(closings, u64, struct closing, CALLS_MAX);
 BPF_HASH(attempts, u64, struct attempt, ATTEMPTS_MAX);
+BPF_ARRAY(blank_attempts, struct attempt, 1);
 BPF_HASH(own_endpoints, struct endpoints, u64, 1024);
 BPF_ARRAY(blank_connections, struct connection, 1);
 BPF_ARRAY(blank_exchanges, struct exchange, 1);

@@ -133,16 +133,13 @@ def test_a_failed_connect_is_a_client_span(received: Any) -> None:
     assert span["status"]["code"] == ERROR
 
 
-def test_a_traceparent_is_the_parent_of_both(received: Any) -> None:
+def test_a_traceparent_is_the_parent_of_the_client_and_that_of_the_server(received: Any) -> None:
     spans, _, _ = received
-    ids = set()
-    for kind in (SERVER_KIND, CLIENT_KIND):
-        span, _ = spans[kind, "/gone"]
-        assert (span["traceId"], span["parentSpanId"]) == (TRACE, PARENT)
-        ids.add(span["spanId"])
-        assert "parentSpanId" not in spans[kind, "/ok"][0] or not spans[kind, "/ok"][0]["parentSpanId"]
-    assert len(ids) == 2
-    assert PARENT not in ids
+    for path, trace_id, parent in (("/gone", TRACE, PARENT), ("/ok", spans[CLIENT_KIND, "/ok"][0]["traceId"], "")):
+        client, server = spans[CLIENT_KIND, path][0], spans[SERVER_KIND, path][0]
+        assert (client["traceId"], client.get("parentSpanId", "")) == (trace_id, parent)
+        assert (server["traceId"], server["parentSpanId"]) == (trace_id, client["spanId"])
+        assert len({client["spanId"], server["spanId"], parent}) == 3
 
 
 def test_resources_are_of_one_service_instance(received: Any) -> None:
