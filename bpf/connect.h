@@ -54,6 +54,7 @@ static __always_inline void fill_attempt(struct attempt *a, const struct stream 
 	a->own = is_own_process();
 	a->inode = inode_of(s);
 	a->pid_tgid = bpf_get_current_pid_tgid();
+	a->namespace_tgid = pid_in_namespace();
 	a->process_start_ns = process_start_ns();
 	a->judged = judge_executable() == VERDICT_WANTED;
 	a->netns = network_namespace(s->sk);
@@ -126,6 +127,7 @@ static __always_inline void fill_failed_connect(struct record *r, const struct a
 	r->netns = a->netns;
 	r->tgid = a->pid_tgid >> 32;
 	r->tid = a->pid_tgid;
+	r->namespace_tgid = a->namespace_tgid;
 	r->process_start_ns = a->process_start_ns;
 	r->judged = a->judged;
 	r->remote_port = a->port;

@@ -205,7 +205,8 @@ struct record {
 	u8 tls;	     /* the plain text of a TLS session; family 0: its socket is not known */
 	u8 joined;   /* enum join: what proves parent_span_id */
 	u8 sampling; /* enum sampling */
-	u8 _pad[6];
+	u8 _pad[2];
+	u32 namespace_tgid; /* as its own pid namespace numbers it; 0: that is the host's */
 	char local_address[16];
 	char remote_address[16];
 };

@@ -288,6 +288,27 @@ static __always_inline u64 process_start_ns(void)
 	return start;
 }
 
+/* The running process's number in a pid namespace of its own (struct pid: numbers by level); 0: it
+ * is in the host's. */
+static __always_inline u32 pid_in_namespace(void)
+{
+	void *task = CURRENT_TASK();
+	u64 leader = 0, pid = 0, level = 0;
+	u32 number = 0;
+
+	FIELD(leader, task, struct task_struct, group_leader);
+	if (leader)
+		FIELD(pid, leader, struct task_struct, thread_pid);
+	if (pid)
+		FIELD32(level, pid, struct pid, level);
+	if (level)
+		bpf_probe_read_kernel(&number, sizeof(number),
+				      (void *)pid + __builtin_offsetof(struct pid, numbers) +
+					      (u32)level * sizeof(struct upid) +
+					      __builtin_offsetof(struct upid, nr));
+	return number;
+}
+
 /* Voluntary context switches of this thread: unchanged over a call, the call did not sleep. */
 static __always_inline u64 sleeps(void)
 {

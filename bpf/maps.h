@@ -241,6 +241,7 @@ static __always_inline void fill_caller(struct record *r)
 
 	r->tgid = pid_tgid >> 32;
 	r->tid = pid_tgid;
+	r->namespace_tgid = pid_in_namespace();
 	r->process_start_ns = process_start_ns();
 	fill_parent(r);
 	r->judged = judge_executable() == VERDICT_WANTED;

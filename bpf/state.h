@@ -379,7 +379,7 @@ struct attempt {
 	u8 _pad[2];
 	char comm[16];
 	char unix_path[UNIX_PATH_MAX];
-	u32 _pad_path;
+	u32 namespace_tgid;
 };
 
 /* On whose behalf a connect() is called. */

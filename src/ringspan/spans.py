@@ -66,6 +66,8 @@ class SpanMaker:
         """Make the span of one row, and of its route if that is known."""
         facts = self._shared(row, route)
         own = {"process.pid": row.tgid}
+        if row.namespace_tgid:
+            own["process.vpid"] = row.namespace_tgid
         if row.role == SERVER and row.family in INTERNET:
             own[network_attributes.NETWORK_PEER_PORT] = row.remote_port
         if self._opt_in and row.family in INTERNET:

@@ -69,6 +69,24 @@ def test_short_lived_processes_have_their_own_names() -> None:
     assert found == names
 
 
+def test_a_process_in_a_pid_namespace_has_both_its_numbers() -> None:
+    """Its first process is 1 there, and what it begins is 2: of an exchange, and of a connect that fails."""
+    code = "import os, subprocess; os._exit(subprocess.call({words!r}))"
+    with answering(2) as port, socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        ports = [port, closed.getsockname()[1]]
+        words = [["curl", "-s", "-o", "/dev/null", f"http://127.0.0.1:{one}/"] for one in ports]
+        with trace("--role", "client", *(word for one in ports for word in ("--port", str(one)))) as tracer:
+            in_python = [[sys.executable, "-c", code.format(words=one)] for one in words]
+            for within in (words[0], in_python[0], in_python[1]):
+                subprocess.run(["unshare", "--pid", "--fork", *within], check=False)
+            subprocess.run(words[1], check=False)
+            rows = tracer.rows(4)
+    numbers = [(row["attributes"]["process.pid"], row["attributes"].get("process.vpid")) for row in rows]
+    assert [inner for _, inner in numbers] == [1, 2, 2, None]
+    assert all(outer > 2 for outer, _ in numbers)
+
+
 def test_a_short_lived_script_is_named_by_its_file(tmp_path: Path) -> None:
     script = tmp_path / "nightly_report.py"
     script.write_text(

@@ -24,6 +24,8 @@ STRUCTS = [
     "unix_address",
     "socket",
     "task_struct",
+    "pid",
+    "upid",
     "files_struct",
     "fdtable",
     "file",

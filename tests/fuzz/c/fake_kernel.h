@@ -85,6 +85,15 @@ struct linux_binprm {
 	const char *filename;
 };
 
+struct upid {
+	int nr;
+};
+
+struct pid {
+	u32 level;
+	struct upid numbers[1];
+};
+
 struct task_struct {
 	struct {
 		u32 status;
@@ -92,6 +101,7 @@ struct task_struct {
 	struct files_struct *files;
 	struct mm_struct *mm;
 	struct task_struct *group_leader, *real_parent;
+	struct pid *thread_pid;
 	u64 start_boottime, nvcsw, parent_exec_id, self_exec_id;
 	u32 tgid, flags;
 };
