@@ -39,6 +39,7 @@ BPF_ARRAY(blank_causes, struct cause, 1);
 BPF_HASH(tls_sessions, struct tls_key, u64, CONNECTIONS_MAX);
 BPF_HASH(tls_held, u32, u64, TLS_PROCESSES_MAX); /* sessions, by process */
 BPF_HASH(tls_calls, u64, struct tls_calls_of_thread, CALLS_MAX);
+BPF_HASH(go_calls, struct goroutine, struct tls_calls_of_thread, CALLS_MAX);
 BPF_ARRAY(blank_tls_calls, struct tls_calls_of_thread, 1);
 BPF_HASH(tls_ends, u64, u64, CALLS_MAX);
 #endif

@@ -329,7 +329,9 @@ struct work {
 
 /* A thread's call of a TLS library, from its entry to its return. */
 struct tls_call {
-	u64 stack; /* where the stack stood at its entry: tells its return from another's */
+	u64 stack;     /* where the stack stood at its entry: tells its return from another's; of a
+			  goroutine, counted from the stack's end */
+	u64 stack_end; /* of a goroutine: where that was */
 	u64 ssl;
 	u64 connection; /* the session's */
 	u64 buffer;
@@ -339,6 +341,13 @@ struct tls_call {
 	u64 sleeps;
 	u32 function; /* enum tls_function */
 	u32 sockets;  /* it has called on one */
+};
+
+/* What runs Go's calls: a struct g of a process. */
+struct goroutine {
+	u64 address;
+	u64 process_start_ns;
+	u64 tgid;
 };
 
 /* Calls that a thread is inside: one from within another where a library's functions call each

@@ -35,27 +35,34 @@
 #define TLS_BUFFER BYTES_PLAIN
 #define TLS_NO_BUFFER BYTES_UNSEEN
 #define TLS_ARGUMENT_AT ARGUMENT_AT
+#define TLS_ARGUMENT_BYTES ARGUMENT_BYTES
 #else
 #define TLS_BUFFER SYS_READ
 #define TLS_NO_BUFFER SYS_SENDFILE
 #define TLS_ARGUMENT_AT 1
+#define TLS_ARGUMENT_BYTES 2
 #endif
 
-/* The calls that the running thread is inside, without those whose return was not seen: the stack
- * has grown over them since. */
-static __always_inline struct tls_calls_of_thread *tls_calls_below(u64 stack)
+/* Forget calls whose return was not seen: the stack has grown over them since. */
+static __always_inline void forget_overgrown(struct tls_calls_of_thread *of, u64 stack)
 {
-	u64 thread = bpf_get_current_pid_tgid();
-	struct tls_calls_of_thread *of = tls_calls.lookup(&thread);
 	int i;
 
-	if (!of)
-		return 0;
 #pragma unroll
 	for (i = TLS_DEPTH - 1; i >= 0; i--) {
 		if (of->depth == i + 1 && of->calls[i].stack <= stack)
 			of->depth = i;
 	}
+}
+
+/* The calls that the running thread is inside. */
+static __always_inline struct tls_calls_of_thread *tls_calls_below(u64 stack)
+{
+	u64 thread = bpf_get_current_pid_tgid();
+	struct tls_calls_of_thread *of = tls_calls.lookup(&thread);
+
+	if (of)
+		forget_overgrown(of, stack);
 	return of;
 }
 
@@ -200,15 +207,36 @@ static __always_inline bool pop_call(struct tls_call *call, u64 stack)
 	return true;
 }
 
+/* Begin the work of a call that has moved bytes, or met the end of the stream. */
+static __always_inline bool follow_tls_call(struct connection *c, const struct tls_call *call,
+					    u64 moved, bool ended)
+{
+	u8 direction = !moved || tls_receives(call->function) ? INGRESS : EGRESS;
+	struct work *w;
+
+	if (c->fresh)
+		wait_for_peer(c, direction);
+	c->fresh = 0;
+	w = begin_work(c, call->connection, direction, bpf_ktime_get_ns());
+	if (!w)
+		return false;
+	__builtin_memset(&w->call, 0, sizeof(w->call));
+	w->call.begin_ns = call->begin_ns;
+	w->call.sleeps = call->sleeps;
+	w->call.number = call->function == TLS_SENDFILE ? TLS_NO_BUFFER : TLS_BUFFER;
+	w->call.arguments[TLS_ARGUMENT_AT] = call->buffer;
+	w->moved = moved;
+	w->ended = ended;
+	return true;
+}
+
 /* A call has returned; true if its bytes are to be followed. */
 static __always_inline bool return_from_tls(struct pt_regs *ctx)
 {
 	s64 result = TLS_RESULT(ctx);
-	u64 now = bpf_ktime_get_ns(), moved;
 	struct tls_call call;
 	struct connection *c;
-	struct work *w;
-	u8 direction;
+	u64 moved;
 
 	if (!pop_call(&call, ctx->sp))
 		return false;
@@ -226,21 +254,7 @@ static __always_inline bool return_from_tls(struct pt_regs *ctx)
 		c->failed = tls_failed(&call, result);
 	if (c->off || !(moved || tls_ended(c, &call, result)))
 		return false;
-	direction = !moved || tls_receives(call.function) ? INGRESS : EGRESS;
-	if (c->fresh)
-		wait_for_peer(c, direction);
-	c->fresh = 0;
-	w = begin_work(c, call.connection, direction, now);
-	if (!w)
-		return false;
-	__builtin_memset(&w->call, 0, sizeof(w->call));
-	w->call.begin_ns = call.begin_ns;
-	w->call.sleeps = call.sleeps;
-	w->call.number = call.function == TLS_SENDFILE ? TLS_NO_BUFFER : TLS_BUFFER;
-	w->call.arguments[TLS_ARGUMENT_AT] = call.buffer;
-	w->moved = moved;
-	w->ended = !moved;
-	return true;
+	return follow_tls_call(c, &call, moved, !moved);
 }
 
 /* What a thread leaves that ends inside a call. */

@@ -16,6 +16,20 @@ int on_tls_return(struct pt_regs *ctx)
 	return 0;
 }
 
+int on_go_enter(struct pt_regs *ctx)
+{
+	if (enter_go(ctx))
+		programs.call(ctx, PROGRAM_TLS_END);
+	return 0;
+}
+
+int on_go_return(struct pt_regs *ctx)
+{
+	if (return_from_go(ctx))
+		programs.call(ctx, PROGRAM_LAY_OUT);
+	return 0;
+}
+
 int on_tls_end(struct pt_regs *ctx)
 {
 	session_end();

@@ -7,18 +7,14 @@
 #define TLS_LAST_RECORD 24
 #define TLS_PAIR 0x746c7300
 
-/* The innermost call of a TLS library that the running thread is inside. */
+/* The innermost call of a TLS library that the running thread, or the goroutine on it, is inside.
+ */
 static __always_inline struct tls_call *tls_call_of_thread(void)
 {
 	u64 thread = bpf_get_current_pid_tgid();
-	struct tls_calls_of_thread *of = tls_calls.lookup(&thread);
-	u32 top;
+	struct tls_call *call = innermost(tls_calls.lookup(&thread));
 
-	if (!of || !of->depth)
-		return 0;
-	top = of->depth - 1;
-	BOUND(top, TLS_DEPTH - 1);
-	return &of->calls[top];
+	return call ? call : go_call_of_thread();
 }
 
 /* The type of the TLS record that these bytes of a system call begin as; 0 if as none. */

@@ -140,7 +140,7 @@ static __always_inline void help_writer(struct work *w, struct connection *c)
 				: given;
 	if (given && moved > given) /* another's are among them */
 		moved = given;
-	if (writer >> 32 != self >> 32 || call->number == SYS_SENDMMSG ||
+	if ((!c->tls && writer >> 32 != self >> 32) || call->number == SYS_SENDMMSG ||
 	    (!call->sequenced && !moved)) {
 		call->helped = NO_HELP; /* in another process' memory, or in too many pieces */
 		lose_sync(w, c, COUNTER_DESYNC_OVERLAP);
@@ -168,12 +168,21 @@ static __always_inline void lay_out_received(struct work *w, struct connection *
 	s->skip = w->call.helped;
 }
 
+/* As `calls` is keyed: by the thread, since its call ends where it began; of a TLS session, whose
+ * call may end in another, by the session. */
+static __always_inline u64 sender_of(const struct work *w, const struct connection *c)
+{
+	return c->tls ? w->connection : bpf_get_current_pid_tgid();
+}
+
 /* The call that a send's work is of, as it stands under the lock. */
 static __always_inline void take_sent(struct work *w, struct connection *c)
 {
-	u64 thread = bpf_get_current_pid_tgid();
-	struct call *entered = calls.lookup(&thread);
+	u64 sender = sender_of(w, c);
+	struct call *entered = calls.lookup(&sender);
 
+	if (entered && c->tls && entered->begin_ns != w->call.begin_ns)
+		return;
 	if (entered) /* a helper may have followed some of it, under the lock */
 		w->call.helped = entered->helped;
 	if (w->within) {
@@ -183,8 +192,8 @@ static __always_inline void take_sent(struct work *w, struct connection *c)
 			entered->pushed = w->moved;
 		return;
 	}
-	calls.delete(&thread);
-	if (c->writer == thread)
+	calls.delete(&sender);
+	if (c->writer == sender)
 		c->writer = 0;
 	end_announcing(c, thread);
 }
@@ -219,6 +228,7 @@ static __always_inline struct work *lay_out_call(void)
 	c = connections.lookup(&w->connection);
 	if (!c || !lock_or_break(c, w->connection)) {
 		calls.delete(&thread);
+		calls.delete(&w->connection); /* what a TLS session sends */
 		release(w);
 		return 0;
 	}

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from ringspan.probe.session import Probe
 
 AF_UNSPEC, AF_UNIX = 0, 1
-TLS_KEY = np.dtype([("ssl", "u8"), ("start_ns", "u8"), ("tgid", "u8")])  # struct tls_key in bpf/state.h
+# struct tls_key and struct goroutine in bpf/state.h, and how large a struct tls_calls_of_thread is
+TLS_KEY = np.dtype([("address", "u8"), ("start_ns", "u8"), ("tgid", "u8")])
+GO_CALLS_BYTES = 328
 TGID_AT, TGID_BYTES = 16, 4
 CONNECTIONS_EVERY_S = 10.0
 SESSION_BYTES = 8
@@ -64,17 +66,21 @@ class Sweeper:
                 maps.delete(self._probe.maps["connections"], found.keys[i].tobytes())
 
     def _sweep_sessions(self) -> None:
-        """Forget the TLS sessions of processes that are gone."""
-        fd = self._probe.maps.get("tls_sessions")
-        gone = []
-        for keys, values in maps.entries(fd, TLS_KEY.itemsize, SESSION_BYTES) if fd is not None else ():
+        """Forget the TLS sessions of processes that are gone, and the calls that their goroutines were inside."""
+        for key, connection in self._of_the_gone("tls_sessions", SESSION_BYTES):
+            maps.delete(self._probe.maps["connections"], connection)
+            maps.delete(self._probe.maps["tls_held"], key[TGID_AT : TGID_AT + TGID_BYTES])
+            maps.delete(self._probe.maps["tls_sessions"], key)
+        for key, _ in self._of_the_gone("go_calls", GO_CALLS_BYTES):
+            maps.delete(self._probe.maps["go_calls"], key)
+
+    def _of_the_gone(self, name: str, value_bytes: int) -> list[tuple[bytes, bytes]]:
+        fd, gone = self._probe.maps.get(name), []
+        for keys, values in maps.entries(fd, TLS_KEY.itemsize, value_bytes) if fd is not None else ():
             of = keys.view(TLS_KEY)[:, 0]
             dead = [i for i in range(len(keys)) if not self._lives(int(of["tgid"][i]), int(of["start_ns"][i]))]
             gone += [(keys[i].tobytes(), values[i].tobytes()) for i in dead]
-        for key, connection in gone:
-            maps.delete(self._probe.maps["connections"], connection)
-            maps.delete(self._probe.maps["tls_held"], key[TGID_AT : TGID_AT + TGID_BYTES])
-            maps.delete(fd or 0, key)
+        return gone
 
     def _lives(self, tgid: int, start_ns: int) -> bool:
         known = self._processes.get((tgid, start_ns))

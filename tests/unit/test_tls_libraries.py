@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ import pytest
 from ringspan import contract
 from ringspan.probe import tls_functions
 from ringspan.tls import elf, libraries
+from ringspan.tls.bounded import Bounded, Refused
 from ringspan.tls.libraries import Mapped, Wanted
 from unit.harness import compiler
 
@@ -27,6 +29,14 @@ def built(folder: Path, *flags: str) -> Path:
     source.write_text(SOURCE)
     subprocess.run([compiler(), *flags, str(source), "-o", str(out)], check=True)
     return out
+
+
+def found_in(path: Path) -> dict[str, int]:
+    """The offsets of the functions that a file names; none of one that is refused."""
+    with path.open("rb") as file, suppress(Refused):
+        found = elf.Elf(Bounded(file.fileno())).functions(tls_functions.BY_NAME)
+        return {name: span.offset for name, span in found.items()}
+    return {}
 
 
 def nm(path: Path, *flags: str) -> dict[str, int]:
@@ -45,7 +55,7 @@ def nm(path: Path, *flags: str) -> dict[str, int]:
 )
 def test_functions_are_found_where_the_linker_has_put_them(tmp_path: Path, flags: list[str], listed: list[str]) -> None:
     path = built(tmp_path, *flags)
-    found = elf.functions(str(path), tls_functions.BY_NAME)
+    found = found_in(path)
     headers = subprocess.run(["readelf", "-lW", str(path)], capture_output=True, text=True, check=True).stdout
     loads = [[int(n, 16) for n in one] for one in re.findall(r"LOAD +(\w+) (\w+) \w+ (\w+)", headers)]
     expected = {
@@ -61,14 +71,14 @@ def test_functions_are_found_where_the_linker_has_put_them(tmp_path: Path, flags
 def test_a_file_without_symbols_has_none(tmp_path: Path) -> None:
     path = built(tmp_path)
     subprocess.run(["strip", str(path)], check=True)
-    assert elf.functions(str(path), tls_functions.BY_NAME) == {}
+    assert found_in(path) == {}
 
 
 @pytest.mark.parametrize("cut", [0, 3, 20, 64, 200, 5000])
 def test_what_is_no_whole_elf_file_has_none(tmp_path: Path, cut: int) -> None:
     whole = built(tmp_path, "-shared", "-fPIC").read_bytes()
     (tmp_path / "cut").write_bytes(whole[:cut])
-    assert elf.functions(str(tmp_path / "cut"), tls_functions.BY_NAME) == {}
+    assert found_in(tmp_path / "cut") == {}
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -81,7 +91,7 @@ def test_whatever_a_file_says_raises_nothing(tmp_path: Path, seed: int) -> None:
                 256
             )
         (tmp_path / "wrong").write_bytes(raw)
-        elf.functions(str(tmp_path / "wrong"), tls_functions.BY_NAME)
+        found_in(tmp_path / "wrong")
 
 
 @pytest.mark.parametrize("place", range(0, 64, 3))
@@ -90,14 +100,14 @@ def test_a_header_with_any_byte_wrong_raises_nothing(tmp_path: Path, place: int)
     for value in (0, 0x7F, 0xFF):
         raw[place] = value
         (tmp_path / "wrong").write_bytes(raw)
-        elf.functions(str(tmp_path / "wrong"), tls_functions.BY_NAME)
+        found_in(tmp_path / "wrong")
 
 
 def test_of_another_machine_nothing_is_found(tmp_path: Path) -> None:
     raw = bytearray(built(tmp_path, "-shared", "-fPIC").read_bytes())
     raw[18] = 0x16 if raw[18] != 0x16 else 0x3E  # e_machine
     (tmp_path / "other").write_bytes(raw)
-    assert elf.functions(str(tmp_path / "other"), tls_functions.BY_NAME) == {}
+    assert found_in(tmp_path / "other") == {}
 
 
 @pytest.mark.parametrize(
@@ -151,6 +161,8 @@ def test_functions_have_the_numbers_of_the_contract() -> None:
 
 def test_the_keys_of_sessions_are_laid_out_as_c_does() -> None:
     from ringspan.probe import memory  # noqa: PLC0415
-    from ringspan.sweep import TLS_KEY  # noqa: PLC0415
+    from ringspan.sweep import GO_CALLS_BYTES, TLS_KEY  # noqa: PLC0415
 
-    assert memory.sizes()["tls_key"].size == TLS_KEY.itemsize == 3 * ctypes.sizeof(ctypes.c_uint64)
+    sizes = memory.sizes()
+    assert sizes["tls_key"].size == sizes["goroutine"].size == TLS_KEY.itemsize == 3 * ctypes.sizeof(ctypes.c_uint64)
+    assert sizes["tls_calls_of_thread"].size == GO_CALLS_BYTES

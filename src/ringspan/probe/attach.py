@@ -139,10 +139,11 @@ class Attacher:
         """Load what is for TLS libraries; where one program cannot be told at which function it is, one for each."""
         multi = "-DHAS_UPROBE_MULTI" in self._types.flags
         kind = load.Kind(load.KPROBE, load.UPROBE_MULTI if multi else 0)
-        for name in (*captures.TLS_CALLED, captures.TLS_RETURN):
+        for name in (*captures.TLS_CALLED, *captures.TLS_RETURNED):
             self.programs.add(name, kind, TLS)
-        for function in [0] if multi else tls_functions.NUMBERS:
-            self.programs.add(captures.TLS_ENTER, kind, f"{TLS}{function or ''}", function=function)
+        for name, numbers in tls_functions.ENTERED.items():
+            for function in [0] if multi else numbers:
+                self.programs.add(name, kind, f"{TLS}{function or ''}", function=function)
         self.programs.enter(captures.TLS_CALLED, kind, TLS)
 
     def attach(self) -> dict[str, int]:

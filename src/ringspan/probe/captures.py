@@ -13,7 +13,7 @@ TAIL_CALLED = ["on_lay_out", "on_follow", "on_settle", "on_close", "on_connectio
 RUN_BY_US = ("on_evict",)  # attached to nothing
 ONCE = ("on_process_exec",)  # what copies of it would do twice
 FOLLOWING = ("on_lay_out", "on_follow", "on_settle", "on_join")
-TLS_ENTER, TLS_RETURN = "on_tls_enter", "on_tls_return"
+TLS_RETURNED = ("on_tls_return", "on_go_return")
 TLS_CALLED = (*FOLLOWING, "on_tls_end")
 
 

@@ -42,8 +42,22 @@ GNUTLS = {
     "gnutls_deinit": END,
 }
 BY_NAME = OPENSSL | GNUTLS
+GO = {
+    "crypto/tls.(*Conn).Read": READ,
+    "crypto/tls.(*Conn).Write": WRITE,
+    "crypto/tls.(*Conn).clientHandshake": BEGIN_CLIENT._replace(
+        returns=True
+    ),  # its calls on the socket are the session's
+    "crypto/tls.(*Conn).serverHandshake": BEGIN_SERVER._replace(returns=True),
+    "crypto/tls.(*Conn).Close": END,
+}
 NUMBERS = range(1, 16)
-INDISPENSABLE = (("SSL_read", "SSL_write"), ("gnutls_record_recv", "gnutls_record_send"))
+ENTERED = {  # the programs at entries, and the functions that they are at
+    "on_tls_enter": sorted({one.number for one in BY_NAME.values()}),
+    "on_go_enter": sorted({one.number for one in GO.values()}),
+}
+INDISPENSABLE = (("SSL_read", "SSL_write"), ("gnutls_record_recv", "gnutls_record_send"),
+                 ("crypto/tls.(*Conn).Read", "crypto/tls.(*Conn).Write"))  # fmt: skip
 
 
 def are_enough(names: Container[str]) -> bool:

@@ -23,16 +23,17 @@ from typing import BinaryIO, NamedTuple
 
 from ringspan import privileges, sandbox
 from ringspan.printable import printable
-from ringspan.probe import btf, load, tls_functions
+from ringspan.probe import btf, load
 from ringspan.probe.compiler import die_with_parent
-from ringspan.tls import elf, libraries
+from ringspan.tls import libraries, places
 from ringspan.tls.libraries import Mapped, Wanted
 from ringspan.tls.mappings import Key, Mappings
+from ringspan.tls.places import LIBRARY, Places
 
 LOOK_S, LOOK_AT_ALL_S = 0.02, 2.0
 FILES_MAX, JUDGED_MAX = 512, 1 << 16
 MESSAGE_BYTES, DESCRIPTORS = 1 << 16, 64
-ENTER, RETURN = "on_tls_enter@tls", "on_tls_return@tls"
+PROGRAM = "on_{}_{}@{}"  # bpf/tls_programs.h
 log = logging.getLogger(__name__)
 
 
@@ -62,8 +63,8 @@ class Attacher:
         self._wanted = wanted
         self._programs: dict[str, int] = {}
         self._links: list[int] = []
-        self._judged: dict[File, dict[str, int]] = {}
-        self._pending: list[tuple[str, int, dict[str, int]]] = []
+        self._judged: set[File] = set()
+        self._pending: list[tuple[str, int, Places]] = []
         self.attached: list[str] = []
 
     def look_into(self, path: str, inode: int = 0, name: str = "") -> bool:
@@ -83,8 +84,9 @@ class Attacher:
                 return True
             if len(self._judged) >= JUDGED_MAX:
                 self._judged.clear()
-            found = self._judged[key] = elf.offsets(file, tls_functions.BY_NAME)
-            if tls_functions.are_enough(found):
+            self._judged.add(key)
+            found = places.find(file.fileno())
+            if not found.obstacle:
                 self._attach(name, os.dup(file.fileno()), found)
             return True
         return False
@@ -111,7 +113,7 @@ class Attacher:
         for name, fd, found in pending:
             self._attach(name, fd, found)
 
-    def _attach(self, name: str, fd: int, found: dict[str, int]) -> None:
+    def _attach(self, name: str, fd: int, found: Places) -> None:
         """Attach to a file by its descriptor: its name may be another's by now."""
         if not self._programs:
             self._pending.append((name, fd, found))
@@ -127,19 +129,18 @@ class Attacher:
         finally:
             os.close(fd)
 
-    def _link(self, path: str, found: dict[str, int]) -> None:
+    def _link(self, path: str, found: Places) -> None:
         """Attach, returns first: a call that is seen to begin is then seen to end."""
-        functions = {offset: tls_functions.BY_NAME[name] for name, offset in found.items()}
-        entered = {offset: one.number for offset, one in functions.items()}
-        returned = {offset: one.number for offset, one in functions.items() if one.returns}
-        if ENTER in self._programs:
-            self._links.append(load.attach_uprobes(path, self._programs[RETURN], returned, at_return=True))
-            self._links.append(load.attach_uprobes(path, self._programs[ENTER], entered, at_return=False))
+        enter, leave = (PROGRAM.format(found.language, at, LIBRARY) for at in ("enter", "return"))
+        at_return = found.language == LIBRARY
+        if enter in self._programs:
+            self._links.append(load.attach_uprobes(path, self._programs[leave], found.returns, at_return=at_return))
+            self._links.append(load.attach_uprobes(path, self._programs[enter], found.entries, at_return=False))
             return
-        for offset in returned:
-            self._links.append(load.attach_uprobe(path, self._programs[RETURN], offset, at_return=True))
-        for offset, number in entered.items():
-            self._links.append(load.attach_uprobe(path, self._programs[f"{ENTER}{number}"], offset, at_return=False))
+        for offset in found.returns:
+            self._links.append(load.attach_uprobe(path, self._programs[leave], offset, at_return=at_return))
+        for offset, number in found.entries.items():
+            self._links.append(load.attach_uprobe(path, self._programs[f"{enter}{number}"], offset, at_return=False))
 
     def end(self) -> None:
         """Detach; side by side, since each waits for the kernel."""

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ringspan.printable import printable
-from ringspan.probe import tls_functions
-from ringspan.tls import elf, libraries
+from ringspan.tls import libraries, places
 from ringspan.tls.libraries import DELETED, Mapped, Wanted
+from ringspan.tls.places import GO, NO_LIBRARY, Places
 
 SURE = ("libssl", "libgnutls.", "libboringssl")
-NO_FUNCTIONS = "no function of OpenSSL or GnuTLS is named in it"
 GONE = "replaced since it was loaded: its processes must be restarted"
+UNREADABLE = "its file cannot be read"
 OTHER = {"libssl3.": "NSS", "libmbedtls": "Mbed TLS", "libwolfssl": "wolfSSL"}
 
 
@@ -25,13 +25,15 @@ class Library(NamedTuple):
     path: str
     processes: int
     obstacle: str
+    version: str = ""
 
     def line(self) -> str:
         """Print it."""
         count = f"{self.processes} process{'es' if self.processes != 1 else ''}"
+        built = f", {printable(self.version)}" if self.version else ""
         if self.obstacle:
-            return f"no  TLS of {printable(self.path)} ({count}): not followed: {self.obstacle}"
-        return f"ok  TLS of {printable(self.path)} ({count}): followed"
+            return f"no  TLS of {printable(self.path)} ({count}{built}): not followed: {printable(self.obstacle)}"
+        return f"ok  TLS of {printable(self.path)} ({count}{built}): followed"
 
 
 def in_use() -> list[Library]:
@@ -50,18 +52,17 @@ def _judged(path: str, some: list[Mapped]) -> Library | None:
     )
     if not other and not Wanted()(path.removesuffix(DELETED)):
         return None
-    obstacle = other or _obstacle(path, some[0])
+    found = Places(obstacle=other) if other else _look_into(path, some[0])
     named = name.startswith(SURE)  # others merely use one, mostly
-    return Library(path, len(some), obstacle) if not obstacle or named or other else None
+    told = named or other or found.language == GO or found.obstacle not in (*NO_LIBRARY, GONE, UNREADABLE)
+    return Library(path, len(some), found.obstacle, found.version) if told else None
 
 
-def _obstacle(path: str, one: Mapped) -> str:
+def _look_into(path: str, one: Mapped) -> Places:
     if path.endswith(DELETED):
-        return GONE
+        return Places(obstacle=GONE)
     for place in (Path(one.through), Path(path)):
         with suppress(OSError):
             if place.stat().st_ino == one.inode:
-                return (
-                    "" if tls_functions.are_enough(elf.functions(str(place), tls_functions.BY_NAME)) else NO_FUNCTIONS
-                )
-    return GONE if os.path.exists(one.through) else "its file cannot be read"  # noqa: PTH110
+                return places.find_in(str(place))
+    return Places(obstacle=GONE if os.path.exists(one.through) else UNREADABLE)  # noqa: PTH110

@@ -14,7 +14,7 @@ from contextlib import suppress
 
 MESSAGE_BYTES = 1 << 16
 LOOK_S, ATTACH_S, DETACH_S = 0.05, 10.0, 0.5
-PROGRAMS = "on_tls_"
+PROGRAMS = ("on_tls_", "on_go_")
 log = logging.getLogger(__name__)
 
 
