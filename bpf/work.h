@@ -195,7 +195,7 @@ static __always_inline void take_sent(struct work *w, struct connection *c)
 	calls.delete(&sender);
 	if (c->writer == sender)
 		c->writer = 0;
-	end_announcing(c, thread);
+	end_announcing(c, bpf_get_current_pid_tgid());
 }
 
 static __always_inline void lay_out_sent(struct work *w, struct connection *c)
