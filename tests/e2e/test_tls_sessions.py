@@ -13,7 +13,7 @@ from peers import build
 from peers.process import wait_until
 
 from .kernel_objects import children
-from .tls_peers import answers, curl, curl_urls, https_server, make_certificates, seen
+from .tls_peers import answers, curl, curl_urls, https_server, make_certificates, run_python, seen
 from .tracer import trace
 
 if TYPE_CHECKING:
@@ -73,6 +73,35 @@ def test_a_server(tmp_path: Path, ports: Ports, how: str) -> None:
     assert seen(rows, "client") == seen(rows, "server") == sorted(EXPECTED * 2)
     assert "seen 4 = shown 4 " in ledger
     assert "ledger not followed: nothing" in ledger
+
+
+RESUMED = """
+import socket, ssl, sys
+port, ca, version, *paths = sys.argv[1:]
+context = ssl.create_default_context(cafile=ca)
+context.minimum_version = context.maximum_version = ssl.TLSVersion[version]
+session = None
+for path in paths:
+    connection = socket.create_connection(("127.0.0.1", int(port)))
+    with context.wrap_socket(connection, server_hostname="localhost", session=session) as tls:
+        tls.sendall(f"GET {path} HTTP/1.1\\r\\nHost: localhost\\r\\nConnection: close\\r\\n\\r\\n".encode())
+        while tls.recv(65536):
+            pass
+        print(tls.session_reused)
+        session = tls.session
+"""
+
+
+@pytest.mark.parametrize("version", ["TLSv1_2", "TLSv1_3"])
+def test_sessions_that_are_resumed(tmp_path: Path, ports: Ports, version: str) -> None:
+    with (
+        https_server("nginx", ports.take(), tmp_path, "ssl_session_cache shared:one:1m;") as server,
+        trace("--tls", "auto", "--port", str(server.port)) as tracer,
+    ):
+        said = run_python(RESUMED, str(server.port), server.ca, version, *PATHS)
+        rows = tracer.rows(6)
+    assert said.split() == ["False", "True", "True"]
+    assert seen(rows, "client") == seen(rows, "server") == server.logged(3) == EXPECTED
 
 
 HOG = """
