@@ -2,7 +2,7 @@
 
 sudo .venv/bin/python bench/tls.py [--rounds 3] [--seconds 5]
 
-Each round has each variant once; what is printed is the median of the rounds, and of their ratios to the round's bare run.
+Each round has each variant once; printed are the median of the rounds, and that of their ratios to the bare run.
 """
 
 from __future__ import annotations
