@@ -31,7 +31,7 @@ def launch(settings: Settings, executables: Executables | None) -> Starts:
     """Start compiling a probe for these settings, and looking for TLS libraries."""
     tls = None
     if settings.tls != "off":
-        tls = TlsStart(settings.tls_include, settings.tls_exclude, sandbox=settings.sandbox)
+        tls = TlsStart(settings.tls_include, settings.tls_exclude, settings.pid, sandbox=settings.sandbox)
     told = ProbeSettings(
         own_tgid=os.getpid(),
         capture=settings.capture,

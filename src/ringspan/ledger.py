@@ -20,6 +20,8 @@ UNSEEN = {
     "desync_unseen": "times bytes moved that no call showed",
     "desync_no_place": "times an answer's request had found no place",
     "connections_table_full": "times a connection was not followed (table full)",
+    "tls_files_refused": "times a file with a TLS library was not followed (too many files)",
+    "tls_files_changed": "times a file with a TLS library was let go of, to be changed",
     "tls_held_full": "times a TLS session was not followed (one process has very many)",
     "connections_evicted": "connections given up (table full)",
     "calls_table_full": "calls not followed (table full)",

@@ -42,6 +42,7 @@ TO_NAME = {
     "cap_dac_read_search": Capability(2, "to read OTEL_SERVICE_NAME in the environment of other users' processes"),
 }
 TO_ATTACH_BY_EVENTS = {"cap_sys_admin": Capability(SYS_ADMIN, "to attach to TLS libraries before Linux 6.6")}
+TO_GUARD = {"cap_lease": Capability(28, "to be told before another user's file is written to that is followed")}
 TO_BECOME = {
     "cap_setgid": Capability(6, "to become another user"),
     "cap_setuid": Capability(7, "to become another user"),
@@ -124,7 +125,7 @@ def limit(user: str | None) -> None:
 
 def limit_to_attaching(*, by_events: bool) -> None:
     """Give up all but what attaching to the libraries of all processes takes, and any way to gain more."""
-    kept = TO_NAME | {"cap_perfmon": TO_TRACE["cap_perfmon"]}
+    kept = TO_NAME | TO_GUARD | {"cap_perfmon": TO_TRACE["cap_perfmon"]}
     _give_up(kept | (TO_ATTACH_BY_EVENTS if by_events else {}))
 
 

@@ -72,7 +72,8 @@ def _attaching(library: Any) -> Any:
     rules.add("open", (1, masked, WRITING, 0))
     rules.add("openat", (2, masked, WRITING, 0))
     rules.add("clone", (0, masked, CLONE_THREAD, CLONE_THREAD))
-    rules.add("perf_event_open")
+    for name in ("perf_event_open", "inotify_add_watch", "inotify_rm_watch"):
+        rules.add(name)
     rules.add("bpf", (0, equal, ATTACHING_BPF))
     for number in (*IOCTLS, *PERF_IOCTLS):
         rules.add("ioctl", (1, equal, number))

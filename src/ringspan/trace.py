@@ -270,7 +270,13 @@ class Tracer:
             accounts += self._telemetry.accounts(recorded)
         else:
             accounts.append(ledger.metric_account(recorded, self._taken))
-        return ledger.Ledger(accounts, kernel | {"missed_runs": self._probe.missed_runs()}, self._let_go())
+        return ledger.Ledger(
+            accounts, kernel | {"missed_runs": self._probe.missed_runs()} | self._tls_files(), self._let_go()
+        )
+
+    def _tls_files(self) -> dict[str, int]:
+        counts = self._tls.counts if self._tls else {}
+        return {f"tls_files_{name}": counts.get(name, 0) for name in ("refused", "changed")}
 
     def _here(self, what: str) -> ledger.Here:
         return ledger.Here(self._filtered[what], self._unknown[what], dict(self._verdicts.dropped[what]))

@@ -174,12 +174,15 @@ def attach_tracing(function: str, fd: int) -> int:
     return _checked(_libbpf().bpf_raw_tracepoint_open(None, fd), function)
 
 
-def attach_uprobes(path: str, fd: int, functions: dict[int, int], *, at_return: bool) -> int:
-    """Attach to functions of a file by their offsets, each with its number (Linux 6.6); returns the link."""
+def attach_uprobes(path: str, fd: int, functions: dict[int, int], *, at_return: bool, pid: int = 0) -> int:
+    """Attach to functions of a file by their offsets, each with its number, for a process or (0) all; returns the link.
+
+    Linux 6.6.
+    """
     count, name = len(functions), ct.create_string_buffer(path.encode())
     offsets, numbers = (ct.c_uint64 * count)(*functions), (ct.c_uint64 * count)(*functions.values())
     link = UprobesLink(fd, 0, UPROBE_MULTI, 0, ct.addressof(name), ct.addressof(offsets), 0, ct.addressof(numbers),
-                       count, int(at_return), 0)  # fmt: skip
+                       count, int(at_return), pid)  # fmt: skip
     call = BPF_CALL.get(platform.machine(), 0)
     return _checked(ct.CDLL(None, use_errno=True).syscall(call, LINK_CREATE, ct.byref(link), ct.sizeof(link)), path)
 

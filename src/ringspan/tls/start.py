@@ -14,6 +14,7 @@ from contextlib import suppress
 
 MESSAGE_BYTES = 1 << 16
 LOOK_S, ATTACH_S, DETACH_S = 0.05, 10.0, 0.5
+DETACHED = b"detached"
 PROGRAMS = ("on_tls_", "on_go_")
 log = logging.getLogger(__name__)
 
@@ -21,7 +22,7 @@ log = logging.getLogger(__name__)
 class TlsStart:
     """A process that looks for TLS libraries while the probe is being compiled, then attaches to them."""
 
-    def __init__(self, include: Sequence[str], exclude: Sequence[str], *, sandbox: bool) -> None:
+    def __init__(self, include: Sequence[str], exclude: Sequence[str], pids: Sequence[int], *, sandbox: bool) -> None:
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         command = [sys.executable, "-P", "-m", "ringspan.tls.attacher", str(theirs.fileno())]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}  # secrets
@@ -31,9 +32,9 @@ class TlsStart:
             stdout=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
         theirs.close()
-        told = {"include": list(include), "exclude": list(exclude), "sandbox": sandbox}
+        told = {"include": list(include), "exclude": list(exclude), "pids": list(pids), "sandbox": sandbox}
         self._channel.send(json.dumps(told).encode())
-        self.attached = 0
+        self.counts = {"attached": 0, "refused": 0, "changed": 0}
         self._ended = False
 
     def finish(self, programs: dict[str, int], stop: Callable[[], bool]) -> None:
@@ -45,12 +46,15 @@ class TlsStart:
         except ConnectionError:
             answer = b""
         if answer:
-            self.attached = json.loads(answer)["attached"]
+            self.counts = json.loads(answer)
         elif not stop():
             self._warn()
 
     def check(self) -> None:
-        """Say so, once, if the process has ended by itself."""
+        """Take in what it has said; say so, once, if the process has ended by itself."""
+        with suppress(ConnectionError):
+            while select.select([self._channel], [], [], 0)[0] and (said := self._channel.recv(MESSAGE_BYTES)):
+                self.counts = json.loads(said)
         if not self._ended and self._process.poll() is not None:
             self._warn()
 
@@ -58,7 +62,8 @@ class TlsStart:
         """Have it detach and end; where that is slow (before Linux 6.6) it is not waited for."""
         with suppress(ConnectionError):
             self._channel.send(b".")
-            self._receive(DETACH_S, lambda: False)
+            while (said := self._receive(DETACH_S, lambda: False)) and said != DETACHED:
+                self.counts = json.loads(said)
         self._channel.close()
 
     def cancel(self) -> None:
