@@ -105,7 +105,8 @@ class Attacher:
     def settle(self) -> None:
         """See to files that change."""
         for found in self.files.settle():
-            self.look_into(found.path, name=found.name, pid=found.pid)
+            if not self.look_into(found.path, name=found.name, pid=found.pid):
+                self.look_into(found.name, pid=found.pid)
 
 
 class Watch:
@@ -114,6 +115,7 @@ class Watch:
     def __init__(self, attacher: Attacher) -> None:
         self._attacher = attacher
         self._known: set[tuple[Key, int]] = set()
+        self._changed = 0
         self._mappings: Mappings | None = None
         self._next_look = time.monotonic() + LOOK_AT_ALL_S
         try:
@@ -128,7 +130,10 @@ class Watch:
                 self._attacher.look_at_all()
                 self._next_look = time.monotonic() + LOOK_AT_ALL_S
             return
-        pids = self._attacher.files.pids
+        files, pids = self._attacher.files, self._attacher.files.pids
+        if files.changed != self._changed:
+            self._changed = files.changed
+            self._known.clear()  # who maps what has changed tells where it is
         for mapped, key in self._mappings.take():
             known = key, mapped.pid if pids else ALL
             if known in self._known or (pids and mapped.pid not in pids):

@@ -183,10 +183,10 @@ class Files:
                 for program, offsets, at in ((leave, places.returns, at_return), (enter, places.entries, False)):
                     links.append(load.attach_uprobes(path, self._programs[program], offsets, at_return=at, pid=pid))
                 return links
-            for offset in places.returns:
-                links.append(load.attach_uprobe(path, self._programs[leave], offset, at_return=at_return))
-            for offset, number in places.entries.items():
-                links.append(load.attach_uprobe(path, self._programs[f"{enter}{number}"], offset, at_return=False))
+            each = [(leave, offset, at_return) for offset in places.returns]
+            each += [(f"{enter}{number}", offset, False) for offset, number in places.entries.items()]
+            for program, offset, at in each:
+                links.append(load.attach_uprobe(path, self._programs[program], offset, at_return=at))
         except OSError:
             _close(links)
             raise
