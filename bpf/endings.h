@@ -79,7 +79,10 @@ static __always_inline void forget_session(struct connection *c, u64 key)
 	if (known && *known == key)
 		tls_sessions.delete(&c->session);
 	calls.delete(&key); /* what it was sending */
-	if (held && __sync_fetch_and_add(held, -1) <= 1)
+	if (!held)
+		return;
+	__sync_fetch_and_add(held, -1);
+	if ((s64) * (volatile u64 *)held <= 0)
 		tls_held.delete(&tgid);
 }
 #endif

@@ -57,10 +57,11 @@ static __always_inline bool hold_one(const struct tls_key *of)
 		tls_held.update(&tgid, &one);
 		return true;
 	}
-	if (__sync_fetch_and_add(held, 1) < TLS_HELD_MAX)
-		return true;
-	__sync_fetch_and_add(held, -1);
-	return false;
+	if ((s64)*held >= TLS_HELD_MAX) /* or a few more: before 5.12 BPF has no atomic add that
+					   returns what was there */
+		return false;
+	__sync_fetch_and_add(held, 1);
+	return true;
 }
 
 static __always_inline struct connection *session_open(const struct tls_key *of, u64 *key, u8 role,
