@@ -34,7 +34,7 @@ from ringspan.tls.mappings import Key, Mappings
 LOOK_S, LOOK_AT_ALL_S = 0.02, 2.0
 JUDGED_MAX = 1 << 16
 MESSAGE_BYTES, DESCRIPTORS = 1 << 16, 64
-log = logging.getLogger(__name__)
+log = logging.getLogger("ringspan.tls.attacher")  # it is run as a program
 
 
 def _plain_file(path: str) -> BinaryIO:
@@ -157,11 +157,11 @@ def serve(channel: socket.socket) -> None:
     told = json.loads(said)
     files = Files(told["pids"] if btf.has_uprobe_multi() else ())
     attacher = Attacher(Wanted(tuple(told["include"]), tuple(told["exclude"])), files)
+    watch = Watch(attacher)  # before: where perf_event_paranoid is 3 (Debian's), it takes CAP_SYS_ADMIN
     privileges.limit_to_attaching(by_events=not btf.has_uprobe_multi())
     die_with_parent(signal.SIGKILL)  # whatever it hangs in
     if told["sandbox"]:
         sandbox.enter(attaching=True)
-    watch = Watch(attacher)
     attacher.look_at_all()
     data, fds, _, _ = socket.recv_fds(channel, MESSAGE_BYTES, DESCRIPTORS)
     if not data:
