@@ -27,7 +27,7 @@ pytestmark = pytest.mark.root
 ROOT = Path(__file__).parents[2]
 UNIT = ROOT / "config/systemd/ringspan.service"
 RINGSPAN = [sys.executable, "-m", "ringspan.cli"]
-PERFMON, SYS_PTRACE, DAC_READ_SEARCH = 1 << 38, 1 << 19, 1 << 2
+PERFMON, SYS_PTRACE, DAC_READ_SEARCH, LEASE = 1 << 38, 1 << 19, 1 << 2, 1 << 28
 TO_TRACE, TO_NAME = "bpf,perfmon", "sys_ptrace,dac_read_search"
 OTHER_USER = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"]
 WITH_PATHS = os.environ | {"PYTHONPATH": str(ROOT / "src")}
@@ -84,7 +84,7 @@ def test_what_the_process_that_attaches_keeps() -> None:
     with trace("--tls", "auto", "--port", "1") as tracer:
         (attacher,) = children(tracer.pid, "ringspan.tls.attacher")
         (found,) = threads(attacher)
-        assert int(found["CapPrm"], 16) == int(found["CapEff"], 16) == PERFMON | SYS_PTRACE | DAC_READ_SEARCH
+        assert int(found["CapPrm"], 16) == int(found["CapEff"], 16) == PERFMON | SYS_PTRACE | DAC_READ_SEARCH | LEASE
         assert (found["CapAmb"], found["NoNewPrivs"], found["Seccomp"]) == ("0000000000000000", "1", "2")
 
 
