@@ -41,13 +41,21 @@ class Peer:
     needs: str = ""
     expected: str = SEEN
     flags: tuple[str, ...] = ()  # of ringspan
+    beside: str = ""  # run on a port of its own, so that the program is known before its client begins
     in_memory: bool = False  # it moves the ciphertext itself: no filter by port can tell what is its
 
     def words(self, port: int, folder: Path, paths: tuple[str, ...] = ()) -> list[str]:
         """The command line; raises PeerUnavailable."""
+        return self._filled(self.command, port, folder, paths)
+
+    def words_beside(self, port: int, folder: Path) -> list[str]:
+        """The command line of what is run beside it."""
+        return self._filled(self.beside, port, folder, ())
+
+    def _filled(self, command: str, port: int, folder: Path, paths: tuple[str, ...]) -> list[str]:
         program = str(build.ensure(self.needs)) if self.needs else ""
         out = []
-        for word in self.command.split():
+        for word in command.split():
             if word == "{paths}":
                 out += paths
             elif word == "{urls}":
@@ -160,6 +168,7 @@ NODE16 = Kind("OpenSSL 1.1", "static, with symbols", "Node 16")
 BORINGSSL = Kind("BoringSSL", "static, with symbols", "C, C++")
 BORING_MODULE = Kind("BoringSSL", "in a Python module, by `--tls-include`", "Python (curl_cffi)")
 GNUTLS = Kind("GnuTLS", "shared", "C, C++")
+GO = Kind("Go's crypto/tls", "static, stripped", "Go")
 RUSTLS = Kind("rustls", "static", "Rust")
 JSSE = Kind("JSSE", "of the virtual machine", "Java")
 OF_NSS = Kind("NSS", "shared", "C, C++")
@@ -196,6 +205,9 @@ PEERS = [
     Peer("gnutls-serv", GNUTLS, "server",
          "{program} --quiet --http --port {port} --x509certfile {folder}/server.pem --x509keyfile {folder}/server.pem",
          "gnutls-serv"),
+    Peer("net/http", GO, "client", "{program} client -address localhost:{port} -folder {folder} -each 3", "tls-go",
+         beside="{program} serve -address 127.0.0.1:{port} -folder {folder}"),
+    Peer("net/http", GO, "server", "{program} serve -address 127.0.0.1:{port} -folder {folder}", "tls-go"),
     *(Peer("a Rust program", NATIVE, role, f"{{program}} native {HOW['rust'][role]}", "tls-rust")
       for role in ("client", "server")),
     *(Peer("a Rust program", RUSTLS, role, f"{{program}} rustls {HOW['rust'][role]}", "tls-rust", COUNTED)

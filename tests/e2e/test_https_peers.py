@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,12 +17,12 @@ from peers import build
 from peers.process import wait_until
 
 from .https_peers import COUNTED, NO_TEXT, PEERS, SEEN, Peer, begun, go
-from .tls_peers import answers, curl_urls, https_server, make_certificates, seen
+from .tls_peers import answers, curl_urls, https_server, make_certificates, make_files, seen
 from .tracer import Tracer, trace
 
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.root
 if not shutil.which("nginx"):
     pytest.skip("needs nginx", allow_module_level=True)
-PATHS = ("/small?1", "/small?2", "/small?3")
+PATHS = ("/small?0.0", "/small?0.1", "/small?0.2")
 EXPECTED = sorted(("GET", path, 200) for path in PATHS)
 LEDGERS = {  # of each connection: seen, shown, without plain text, in memory, not followed
     (2, 2, 0, 0, 0): SEEN,
@@ -47,10 +48,23 @@ def watch(peer: Peer, process: subprocess.Popen[bytes], port: int) -> AbstractCo
     return trace("--tls", "auto", *asked, *peer.flags)
 
 
+@contextmanager
+def beside(peer: Peer, folder: Path, port: int) -> Iterator[None]:
+    """What is to run before a client of the row begins."""
+    if not peer.beside:
+        yield
+        return
+    with begun(peer.words_beside(port, folder), folder) as process:
+        go(process)
+        assert wait_until(lambda: answers(port), 20)
+        yield
+
+
 def ask(peer: Peer, folder: Path, port: int) -> str:
     """Have a client of the row ask nginx; returns whether it was seen."""
     with (
         https_server("nginx", port, folder),
+        beside(peer, folder, port + 1),
         begun(peer.words(port, folder, PATHS), folder) as process,
         watch(peer, process, port) as tracer,
     ):
@@ -62,6 +76,7 @@ def ask(peer: Peer, folder: Path, port: int) -> str:
 def serve(peer: Peer, folder: Path, port: int) -> str:
     """Have curl ask a server of the row."""
     make_certificates(folder)
+    make_files(folder)
     with begun(peer.words(port, folder), folder) as process, watch(peer, process, port) as tracer:
         go(process)
         assert wait_until(lambda: answers(port), 20), (folder / "output.log").read_text()

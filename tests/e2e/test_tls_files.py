@@ -6,7 +6,9 @@ import platform
 import shutil
 import subprocess
 import time
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -16,6 +18,9 @@ from unit.harness import compiler
 from .kernel_objects import children
 from .tls_peers import seen
 from .tracer import How, Tracer, trace
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 pytestmark = pytest.mark.root
 # A TLS library that ciphers nothing: requests and answers are what its caller hands over.
@@ -157,3 +162,30 @@ def test_more_libraries_than_descriptors(tmp_path: Path) -> None:
         ended = tracer.stop()
     assert "times a file with a TLS library was not followed (too many files)" in ended.ledger
     assert ended.status == 0
+
+
+@contextmanager
+def overlay(lower: Path, place: Path) -> Iterator[Path]:
+    """A folder above another one, as a container has its image's."""
+    for name in ("upper", "work", "merged"):
+        (place / name).mkdir(parents=True)
+    options = f"lowerdir={lower},upperdir={place / 'upper'},workdir={place / 'work'}"
+    merged = str(place / "merged")
+    subprocess.run(["mount", "-t", "overlay", "overlay", "-o", options, merged], check=True)
+    try:
+        yield place / "merged"
+    finally:
+        subprocess.run(["umount", "--lazy", merged], check=True)
+
+
+def test_one_file_in_two_containers_is_told_once(tmp_path: Path) -> None:
+    """Two overlays of one image: to the kernel their library is one file, which is attached to by two names."""
+    program_of(tmp_path / "image")
+    with overlay(tmp_path / "image", tmp_path / "one") as one, overlay(tmp_path / "image", tmp_path / "two") as two:
+        programs = [one / "program", two / "program"]
+        with trace("--tls", "auto", *(word for each in programs for word in ("--exe", str(each)))) as tracer:
+            for turn in range(2):
+                for program in programs:
+                    assert run(program, f"/{program.parents[1].name}-{turn}", patient=True) == 0
+            assert paths(tracer, 4) == ["/one-0", "/one-1", "/two-0", "/two-1"]
+            assert "seen 4 = recorded 4" in tracer.stop().ledger

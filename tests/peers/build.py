@@ -179,6 +179,12 @@ RECIPES: dict[str, Recipe] = {
         ("{tool} build -q -j 2 --release --locked --target-dir {out}/target",),
         "target/release/tls-peer",
     ),
+    "tls-go": Recipe(
+        "go",
+        "src/gotls",
+        ("{tool} build -buildvcs=false -ldflags=-s -o {out}/peer .",),
+        "peer",
+    ),
     "tls-java": Recipe("javac", "src/tls-java", ("{tool} -d {out} {src}/Tls.java",)),
     "gnutls-serv": Recipe("gnutls-serv"),
 }
