@@ -12,7 +12,6 @@ import itertools
 import json
 import logging
 import os
-import resource
 import select
 import signal
 import socket
@@ -149,8 +148,6 @@ class Watch:
 
 def serve(channel: socket.socket) -> None:
     """Serve the consumer until it goes."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, hard), hard))
     said = channel.recv(MESSAGE_BYTES)
     if not said:
         return

@@ -20,7 +20,7 @@ from ringspan.tls.guards import Guards
 from ringspan.tls.places import LIBRARY, Places
 
 FILES_MAX, PIDS_MAX = 512, 16  # of more processes, all are attached to: each has links of its own
-SPARE_DESCRIPTORS, THREADS = 256, 16
+DESCRIPTORS, SPARE_DESCRIPTORS, THREADS = 1024, 256, 16
 SETTLE_S = 0.5
 PROGRAM = "on_{}_{}@{}"  # bpf/tls_programs.h
 ALL = 0  # in a process's place
@@ -70,7 +70,7 @@ class Files:
         self._unsettled: list[tuple[float, Found]] = []
         self._guards = Guards()
         self._by_process: bool | None = None
-        self._descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - SPARE_DESCRIPTORS
+        self._descriptors = _descriptors() - SPARE_DESCRIPTORS
         self.refused = self.changed = 0
 
     def __len__(self) -> int:
@@ -203,6 +203,18 @@ class Files:
                 except OSError as error:
                     self._by_process = error.errno == errno.ESRCH
         return bool(self._by_process)
+
+
+def _descriptors() -> int:
+    """Have as many descriptors as are allowed; returns how many, or what there are at the least if that is not told."""
+    try:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if hard == resource.RLIM_INFINITY:
+            return soft
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    except (OSError, ValueError):  # a unit may forbid to ask
+        return DESCRIPTORS
+    return hard
 
 
 def _words(found: Found, error: OSError) -> tuple[str, str]:
