@@ -10,6 +10,7 @@
 #define TRACESTATE_MAX 256
 #define HOST_MAX 256
 #define USER_AGENT_MAX 192
+#define FORWARDED_MAX 192
 #define TRACEPARENT_MAX 64
 #define METHOD_MAX 32
 #define UNIX_PATH_MAX 108
@@ -64,6 +65,7 @@ enum truncated_field {
 	TRUNCATED_USER_AGENT = 8,
 	TRUNCATED_TRACEPARENT = 16,
 	TRUNCATED_METHOD = 32,
+	TRUNCATED_FORWARDED = 64,
 };
 
 /* Index of each count in the per-CPU map `counters`. The exchange equation is
@@ -157,6 +159,7 @@ struct record {
 	char tracestate[TRACESTATE_MAX];
 	char host[HOST_MAX];
 	char user_agent[USER_AGENT_MAX];
+	char forwarded[FORWARDED_MAX]; /* the field asked for, or a PROXY protocol header */
 	char traceparent[TRACEPARENT_MAX];
 	char method[METHOD_MAX];
 	char unix_path[UNIX_PATH_MAX];
@@ -196,6 +199,7 @@ struct record {
 	u16 user_agent_bytes;
 	u16 traceparent_bytes;
 	u16 method_bytes;
+	u16 forwarded_bytes;
 	u8 failure;
 	u8 family;
 	u8 http_minor;
@@ -205,7 +209,6 @@ struct record {
 	u8 tls;	     /* the plain text of a TLS session; family 0: its socket is not known */
 	u8 joined;   /* enum join: what proves parent_span_id */
 	u8 sampling; /* enum sampling */
-	u8 _pad[2];
 	u32 namespace_tgid; /* as its own pid namespace numbers it; 0: that is the host's */
 	char local_address[16];
 	char remote_address[16];

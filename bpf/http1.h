@@ -190,6 +190,10 @@ static __always_inline void keep_texts(struct work *w, struct record *r)
 	     TRUNCATED_TRACEPARENT, COMBINE);
 	KEEP(w, r, STATE_TRACESTATE_FIRST, STATE_TRACESTATE, tracestate, TRACESTATE_MAX,
 	     TRUNCATED_TRACESTATE, COMBINE);
+#ifdef KEEP_FORWARDED
+	KEEP(w, r, STATE_FORWARDED_FIRST, STATE_FORWARDED, forwarded, FORWARDED_MAX,
+	     TRUNCATED_FORWARDED, COMBINE);
+#endif
 	if (w->mark[STATE_TARGET_REST])
 		r->truncated |= TRUNCATED_TARGET;
 	if (w->mark[STATE_MINOR_1])

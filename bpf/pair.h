@@ -113,6 +113,10 @@ static __always_inline void fill_request(struct work *w, struct connection *c, s
 	__builtin_memcpy(r->remote_address, c->remote_address, 16);
 	if (c->head.family == AF_UNIX_)
 		__builtin_memcpy(r->unix_path, c->unix_path, UNIX_PATH_MAX);
+#ifdef KEEP_PROXY
+	__builtin_memcpy(r->forwarded, c->proxy, PROXY_HEADER_MAX);
+	r->forwarded_bytes = c->proxy_bytes;
+#endif
 	if (s->has_sequence)
 		r->tcp_seq = place;
 	else if (c->pair)

@@ -181,7 +181,7 @@ static __always_inline void prepare_lineage(struct work *w, struct connection *c
 
 	if (!w->spans_count || s->direction != wanted || d->phase > PHASE_HEAD || d->first_ns)
 		return;
-	w->prepared_at = s->sequence;
+	w->prepared_at = s->sequence + s->skip;
 	if (c->tls) {
 		if (c->role == ROLE_CLIENT && w->direction == EGRESS)
 			cause = cause_of_request(c);
@@ -189,8 +189,8 @@ static __always_inline void prepare_lineage(struct work *w, struct connection *c
 			descend(l, &cause->record);
 		w->prepared = cause != 0;
 	} else if (c->sequenced ? s->has_sequence : c->born) {
-		w->prepared = c->role == ROLE_CLIENT ? announced(c, s->sequence, l)
-						     : descend_from_client(c, s->sequence, l);
+		w->prepared = c->role == ROLE_CLIENT ? announced(c, w->prepared_at, l)
+						     : descend_from_client(c, w->prepared_at, l);
 	}
 }
 

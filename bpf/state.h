@@ -10,6 +10,7 @@
 #define TURNS 8
 #define QUIET_NS 100000000ULL
 #define TLS_DEPTH 4
+#define PROXY_HEADER_MAX 108
 #define TLS_PROCESSES_MAX 8192
 #define TLS_HELD_MAX (CONNECTIONS_MAX / 2) /* sessions of one process */
 #define TLS_SALT 0x9e3779b97f4a7c15ULL
@@ -208,6 +209,8 @@ struct connection {
 	char local_address[16];
 	char remote_address[16];
 	char unix_path[UNIX_PATH_MAX];
+	char proxy[PROXY_HEADER_MAX]; /* its PROXY protocol header, if that is asked for */
+	u16 proxy_bytes;
 	u32 moved_to[2]; /* where TCP's sequence stands, by what was seen to move */
 	u32 ended_at[2]; /* where it stood when TCP ended */
 	struct direction directions[2];

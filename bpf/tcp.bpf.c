@@ -22,6 +22,7 @@
 #include "endings.h"
 #include "connect.h"
 #include "iterators.h"
+#include "proxy.h"
 #include "work.h"
 #include "moves.h"
 #include "tls_goroutine.h"

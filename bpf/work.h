@@ -244,6 +244,8 @@ static __always_inline struct work *lay_out_call(void)
 	else
 		lay_out_sent(w, c);
 	FORGET();
+	skip_proxy_header(w, c);
+	FORGET();
 	prepare_lineage(w, c);
 	return w;
 }

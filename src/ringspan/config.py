@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from ringspan import redact, redaction, routes, rules, trusted, values
+from ringspan import networks, redact, redaction, routes, rules, trusted, values
 from ringspan.errors import UsageError
 from ringspan.values import shown
 
@@ -23,6 +23,7 @@ CHOICES = {
     "capture": ("auto", "tcp", "fentry", "kprobe", "syscall"),
     "role": ("server", "client", "both"),
     "tls": ("auto", "off"),
+    "client_from": networks.SOURCES,
     "opt_in": ("client.port", "network.local.address", "network.local.port", "url.scheme"),
 }
 
@@ -59,6 +60,8 @@ class Settings:
     body_sizes: bool = False
     active_requests: bool = False
     opt_in: list[str] = field(default_factory=list)
+    trusted_proxies: list[str] = field(default_factory=list)
+    client_from: str = "x-forwarded-for"
     rules: list[Any] = field(default_factory=list)  # as given: ringspan.rules compiles them
     routes: list[Any] = field(default_factory=list)  # as given: ringspan.routes compiles them
     learn_routes: bool = False
@@ -95,7 +98,7 @@ NESTED: dict[str, Callable[[list[Any], str], object]] = {
     "redact_except": redaction.names,
     "redact_paths": redaction.masks,
 }
-LISTS = ("pid", "port", "exe", "tls_include", "tls_exclude", "opt_in")
+LISTS = ("pid", "port", "exe", "tls_include", "tls_exclude", "opt_in", "trusted_proxies")
 URLS = {"otlp": "http://127.0.0.1:4317", "kubelet": "https://127.0.0.1:10250"}
 SWITCHES = ("sandbox", "joins", "body_sizes", "active_requests", "learn_routes")
 
@@ -120,6 +123,8 @@ def _one(key: str, value: Any, at: str) -> Any:
         return _number(key, value, at)
     if key in URLS:
         return _url(key, value, at)
+    if key == "trusted_proxies":
+        return networks.network(value, at)
     if key == "user" and not (isinstance(value, str) and value):
         raise UsageError(f"{at}: {value!r} is not a name")
     return values.text(value, at)

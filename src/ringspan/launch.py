@@ -45,5 +45,6 @@ def launch(settings: Settings, executables: Executables | None) -> Starts:
         exchanges=settings.exchanges,
         follow_tls=tls is not None,
         joins=settings.joins,
+        client_from=settings.client_from if settings.trusted_proxies else "",
     )
     return Starts(Start(told), tls)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from ringspan.clock import Clock
     from ringspan.model import Identity, Route
+    from ringspan.proxies import Client, Proxies
 
 CONNECT_FAILURE = contract.number("RECORD_CONNECT_FAILURE")
 SERVER = contract.number("ROLE_SERVER")
@@ -44,6 +45,7 @@ ATTRIBUTE_OF_TEXT = {
     "host": server_attributes.SERVER_ADDRESS,
     "user_agent": user_agent_attributes.USER_AGENT_ORIGINAL,
     "method": http_attributes.HTTP_REQUEST_METHOD_ORIGINAL,
+    "forwarded": client_attributes.CLIENT_ADDRESS,
 }
 
 
@@ -55,7 +57,14 @@ def text(raw: bytes) -> str:
 class SpanMaker:
     """Makes spans of rows; identify(row) says whose they are; opt_in names attributes that must be asked for."""
 
-    def __init__(self, clock: Clock, identify: Callable[[Any], Identity], opt_in: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        identify: Callable[[Any], Identity],
+        opt_in: Iterable[str] = (),
+        proxies: Proxies | None = None,
+    ) -> None:
+        self._proxies = proxies
         self._opt_in = frozenset(opt_in)
         self._clock = clock
         self._identify = identify
@@ -64,14 +73,15 @@ class SpanMaker:
 
     def span(self, row: Any, route: Route | None = None) -> Span:
         """Make the span of one row, and of its route if that is known."""
-        facts = self._shared(row, route)
+        client = self._proxies.client(row) if self._proxies and row.role == SERVER else None
+        facts = self._shared(row, route, client)
         own = {"process.pid": row.tgid}
         if row.namespace_tgid:
             own["process.vpid"] = row.namespace_tgid
         if row.role == SERVER and row.family in INTERNET:
             own[network_attributes.NETWORK_PEER_PORT] = row.remote_port
         if self._opt_in and row.family in INTERNET:
-            self._add_ports(own, row)
+            self._add_ports(own, row, client)
         named = trace_context.parse(text(row.traceparent)) if row.traceparent else None
         return Span(
             facts=facts,
@@ -93,23 +103,26 @@ class SpanMaker:
         """Describe all anew: what is redacted has changed."""
         self._facts.clear()
 
-    def _shared(self, row: Any, route: Route | None) -> Facts:
+    def _shared(self, row: Any, route: Route | None, client: Client | None) -> Facts:
         """Describe a row, once for all that are alike; the oldest are forgotten."""
-        key = (route, *_alike(row))
+        key = (route, client and client.address, *_alike(row))
         facts = self._facts.get(key)
         if facts is None:
             facts = describe(row, route)
             self._add_opted_in(facts.attributes, row)
+            if client:
+                facts.attributes[client_attributes.CLIENT_ADDRESS] = client.address
             if len(self._facts) >= FACTS_MAX:
                 del self._facts[next(iter(self._facts))]
                 self.forgotten += 1
             self._facts[key] = facts
         return facts
 
-    def _add_ports(self, own: dict[str, int], row: Any) -> None:
+    def _add_ports(self, own: dict[str, int], row: Any, client: Client | None) -> None:
         """Ports differ from span to span; that of a failed connect's own end is not known."""
         if client_attributes.CLIENT_PORT in self._opt_in and row.role == SERVER:
-            own[client_attributes.CLIENT_PORT] = row.remote_port
+            port = client.port if client else row.remote_port
+            own |= {client_attributes.CLIENT_PORT: port} if port else {}
         if network_attributes.NETWORK_LOCAL_PORT in self._opt_in and row.local_port:
             own[network_attributes.NETWORK_LOCAL_PORT] = row.local_port
 

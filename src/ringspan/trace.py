@@ -34,6 +34,7 @@ from ringspan.metrics.own import Cost
 from ringspan.otlp.endpoint import names_unix_socket
 from ringspan.probe.session import Probe
 from ringspan.probe.settings import BIRTH_RING_BYTES
+from ringspan.proxies import Proxies
 from ringspan.ring import MOST, Ring
 from ringspan.router import Router
 from ringspan.routes import Routing
@@ -104,7 +105,8 @@ class Tracer:
         self._identify = Identifier(directories=names)
         self._verdicts = Verdicts((), lambda row: self._identify.who(row).deciding)
         self._router = Router(Routing(), self._identify)
-        self._spans = SpanMaker(self._clock, self._identify, settings.opt_in)
+        proxies = Proxies(settings.trusted_proxies, settings.client_from)
+        self._spans = SpanMaker(self._clock, self._identify, settings.opt_in, proxies)
         self._counts = Counts()
         self._taken = 0
         self._sweeper = Sweeper(probe)

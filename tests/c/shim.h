@@ -22,6 +22,7 @@ typedef int64_t s64;
 #define BOUND(x, mask) ((x) &= (mask))
 #define FORGET() __asm__ volatile("" : : : "memory")
 #define AF_UNIX_ 1
+#define KEEP_FORWARDED 1
 #define ETIMEDOUT_ 110
 
 #include "contract.h"

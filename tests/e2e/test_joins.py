@@ -48,7 +48,7 @@ class Run:
                 tracer.wait_for_rows(2 * (len(paths) + asked) + more, SETTLE_SECONDS)
                 self.rows = tracer.rows()
                 ledger = tracer.stop().ledger
-        assert "lost" not in ledger, ledger
+        assert "ring full" not in ledger, ledger
 
     def of(self, kind: str, port: int) -> list[Row]:
         return [row for row in self.rows if end(row) == (kind, port)]
@@ -93,3 +93,24 @@ def test_nginx_that_serves_one_request_at_a_time(tmp_path: Path) -> None:
     run = Run("nginx", numbered(("id",), 500), 1, tmp_path)
     assert run.joined() == 1
     assert not strangers(run.rows)
+
+
+@pytest.mark.parametrize(
+    ("way", "least", "most"),
+    [
+        ("handed_over", 0, 0),
+        ("in_stages", 0, 0.05),  # at the beginning, while one request alone is served
+        ("selecting", 0, 0),
+        ("before_and_after", 0.95, 1),
+        ("with_background", 0.95, 1),
+        ("asyncio-ticking", 0, 0),
+    ],
+)
+@pytest.mark.parametrize("connections", [20, 2])
+def test_threads_that_mislead(way: str, least: float, most: float, connections: int, tmp_path: Path) -> None:
+    run = Run(way, numbered(("id",), 1000), connections, tmp_path)
+    assert not strangers(run.rows)
+    assert not [row for row in run.made if row["parent_span_id"] and path(row) == "/tick/0"]
+    of_requests = [row for row in run.made if path(row) != "/tick/0"]
+    share = sum(bool(row["parent_span_id"]) for row in of_requests) / len(of_requests)
+    assert least <= share <= most

@@ -73,7 +73,14 @@ RELAYS: dict[str, Argv] = {
     "nginx": _nginx("relay.conf", 2),
     "node": _program("node", "{program}", "{src}/node/relay.js", "{port}", "http://{upstream}"),
     "asyncio": _program("python", "{program}", "{src}/python/relay_asyncio.py", "{port}", "http://{upstream}"),
+    "asyncio-ticking": _program(
+        "python", "env", "TICK_MS=2", "{program}", "{src}/python/relay_asyncio.py", "{port}", "http://{upstream}"
+    ),
     "go": _program("go", "{program}/go-relay", "{port}", "http://{upstream}"),
+    **{
+        way: _program("python", "{program}", "{src}/python/odd_relay.py", "{port}", "{upstream}", way)
+        for way in ("handed_over", "in_stages", "selecting", "before_and_after", "with_background")
+    },
     "upstream": _nginx("upstream.conf", 1),
 }
 

@@ -9,9 +9,9 @@ import pytest
 
 from ringspan.protocols import http1
 
-NUMBERS = http1.numbers()
+NUMBERS = http1.numbers(http1.FORWARDING_FIELDS[1])
 NAMES = {number: name for name, number in NUMBERS.items()}
-TABLE = np.frombuffer(http1.table(), np.uint8).reshape(256, 256)
+TABLE = np.frombuffer(http1.table(http1.FORWARDING_FIELDS[1]), np.uint8).reshape(256, 256)
 FIRST_EVENT = min(NUMBERS[name] for name in http1.EVENTS)
 STARTS = ("REQUEST_START", "RESPONSE_START", "SIZE_START", "DATA_END", "TRAILER_LINE")
 DEFINES = {name: int(value) for name, value in re.findall(r"#define (\w+) (\d+)", http1.c_header())}

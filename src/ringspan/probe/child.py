@@ -84,7 +84,8 @@ def connection_bytes(program: Any) -> int:
 def fill_maps(program: Any, settings: ProbeSettings) -> None:
     """Fill what the programs read: the automaton and the filters."""
     automata = program["automata"]
-    automata[ctypes.c_int(0)] = automata.Leaf.from_buffer_copy(http1.table())
+    forwarding = settings.client_from if settings.client_from in http1.FORWARDING_FIELDS else ""
+    automata[ctypes.c_int(0)] = automata.Leaf.from_buffer_copy(http1.table(forwarding))
     evicted = program["evicted"]  # 0 is no connection's key: whether some found no room there
     evicted[evicted.Key(0)] = evicted.Leaf(0)
     for name, values in (("wanted_pids", settings.pids), ("wanted_ports", settings.ports)):

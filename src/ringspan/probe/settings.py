@@ -31,6 +31,7 @@ class ProbeSettings:
     attempts: int = 4096
     follow_tls: bool = False
     joins: bool = True
+    client_from: str = ""
 
     def to_json(self) -> str:
         """Serialise for the child's command line."""
@@ -58,6 +59,8 @@ class ProbeSettings:
         ]
         flags += ["-DFOLLOW_TLS=1"] if self.follow_tls else []
         flags += ["-DJOINS=1"] if self.joins else []
+        if self.client_from:
+            flags.append("-DKEEP_PROXY=1" if self.client_from == "proxy" else "-DKEEP_FORWARDED=1")
         if self.role != "both":
             flags.append(f"-DFILTER_ROLE=ROLE_{self.role.upper()}")
         for wanted, flag in ((self.pids, "PIDS"), (self.ports, "PORTS"), (self.by_executable, "EXECUTABLES")):

@@ -30,19 +30,22 @@ KEPT_FIELDS = {
     "traceparent": "TRACEPARENT",
     "tracestate": "TRACESTATE",
 }
+# One field more, if it is asked for: who the client is, by the proxies in between. Its states have numbers in any case.
+FORWARDED = "FORWARDED"
+FORWARDING_FIELDS = ("forwarded", "x-forwarded-for")
 # A repeated one of these must not be lost (W3C Trace Context, section 3.3.1.5), so its end is an event.
-COMBINED_FIELDS = {"TRACEPARENT", "TRACESTATE"}
+COMBINED_FIELDS = {"TRACEPARENT", "TRACESTATE", FORWARDED}
 
 MARKED = [
     "METHOD_FIRST", "METHOD", "TARGET_FIRST", "TARGET_REST", "MINOR_0", "MINOR_1",
     "STATUS_1", "STATUS_2", "STATUS_3", "LENGTH_FIRST", "LENGTH", "SIZE_FIRST", "SIZE",
-    *(f"{name}_FIRST" for name in KEPT_FIELDS.values()),
+    *(f"{name}_FIRST" for name in KEPT_FIELDS.values()), f"{FORWARDED}_FIRST",
 ]  # fmt: skip
 # Where a word may come that is taken whole, if it does (any other spelling is walked): the word, and where it leads.
 WORDS = {"VERSION": ("HTTP/1.1", "MINOR_1"), "RESPONSE_START": ("HTTP/1.1", "RESPONSE_MINOR"),
          "LINE": ("Content-", "LINE_CONTENT-")}  # fmt: skip
 LEAPING = ["VERSION", "RESPONSE_START", "LINE", "TARGET"]  # TARGET: to the next blank or control character
-SKIPPING = [*KEPT_FIELDS.values(), "JUNK", "SIZE_EXTENSION", "TRAILER_JUNK"]
+SKIPPING = [*KEPT_FIELDS.values(), FORWARDED, "JUNK", "SIZE_EXTENSION", "TRAILER_JUNK"]
 EVENTS = [
     "EVENT_REJECT",  # not HTTP/1, or broken
     "EVENT_HTTP2",  # the connection preface of RFC 9113 section 3.4
@@ -151,11 +154,15 @@ def _fields(a: Automaton) -> None:
     for name, end in names.items():
         a.word("LINE", name, end, "JUNK")
     for state in KEPT_FIELDS.values():
-        end_of_line = "EVENT_FIELD" if state in COMBINED_FIELDS else "LINE"
-        a.on(f"{state}_COLON", (ALL, "JUNK"), (frozenset(b":"), f"{state}_START"), (LF, "LINE"))
-        a.on(f"{state}_START", (ALL, f"{state}_FIRST"), (BLANK | CR, f"{state}_START"), (LF, "LINE"))
-        for value in (f"{state}_FIRST", state):
-            a.on(value, (ALL, state), (LF, end_of_line))
+        _kept_value(a, state)
+
+
+def _kept_value(a: Automaton, state: str) -> None:
+    end_of_line = "EVENT_FIELD" if state in COMBINED_FIELDS else "LINE"
+    a.on(f"{state}_COLON", (ALL, "JUNK"), (frozenset(b":"), f"{state}_START"), (LF, "LINE"))
+    a.on(f"{state}_START", (ALL, f"{state}_FIRST"), (BLANK | CR, f"{state}_START"), (LF, "LINE"))
+    for value in (f"{state}_FIRST", state):
+        a.on(value, (ALL, state), (LF, end_of_line))
 
 
 def _content_length(a: Automaton) -> None:
@@ -206,18 +213,21 @@ def _chunks(a: Automaton) -> None:
 
 
 @cache
-def automaton() -> Automaton:
-    """Build the grammar of requests, responses, chunks and trailers."""
+def automaton(forwarding: str = "") -> Automaton:
+    """Build the grammar of requests, responses, chunks and trailers; and of the forwarding field, if one is kept."""
     a = Automaton()
     for part in (_request_line, _http2_preface, _status_line, _fields, _content_length, _transfer_encoding, _chunks):
         part(a)
+    if forwarding:  # last, so that all other states have the same numbers without it
+        a.word("LINE", forwarding, f"{FORWARDED}_COLON", "JUNK")
+        _kept_value(a, FORWARDED)
     return a
 
 
 @cache
-def numbers() -> dict[str, int]:
+def numbers(forwarding: str = "") -> dict[str, int]:
     """Number every state: marked, skipping, plain; events end at 255. Zero is no state."""
-    rules = automaton().rules
+    rules = automaton(forwarding).rules
     first = [*MARKED, *LEAPING, *SKIPPING]
     plain = [name for name in rules if name not in first]
     numbered = {name: i for i, name in enumerate([*first, *plain], start=1)}
@@ -228,11 +238,11 @@ def numbers() -> dict[str, int]:
 
 
 @cache
-def table() -> bytes:
+def table(forwarding: str = "") -> bytes:
     """Return next states, 256 rows (the state) of 256 columns (the byte), one byte each."""
-    number = numbers()
+    number = numbers(forwarding)
     out = bytearray([number["EVENT_REJECT"]]) * (256 * 256)
-    for state, moves in automaton().rules.items():
+    for state, moves in automaton(forwarding).rules.items():
         for codes, target in moves:
             for code in codes:
                 out[number[state] * 256 + code] = number[target]
@@ -247,7 +257,7 @@ def c_header() -> str:
     """Print the states as C defines, for the BPF program and for the user-space build of the same code."""
     number = numbers()
     bounds = {
-        "STATES_MARKED": len(MARKED) + len(LEAPING) + len(KEPT_FIELDS) + 1,
+        "STATES_MARKED": len(MARKED) + len(LEAPING) + len(KEPT_FIELDS) + 2,
         "STATES_LEAPING_FIRST": number[LEAPING[0]],
         "STATES_LEAPING": len(LEAPING) + len(SKIPPING),
         "STATES_EVENT_FIRST": number[EVENTS[0]],
@@ -256,6 +266,7 @@ def c_header() -> str:
         *MARKED,
         *LEAPING,
         *KEPT_FIELDS.values(),
+        FORWARDED,
         *EVENTS,
         "REQUEST_START",
         "SIZE_START",
