@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import subprocess
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from peers import relays
 from peers.build import PeerUnavailable
+from peers.process import free_port
 
+from . import stack
 from .askers import Row, ask, end, parents, path, strangers
 from .tracer import for_ports, trace
 
@@ -114,3 +119,54 @@ def test_threads_that_mislead(way: str, least: float, most: float, connections: 
     of_requests = [row for row in run.made if path(row) != "/tick/0"]
     share = sum(bool(row["parent_span_id"]) for row in of_requests) / len(of_requests)
     assert least <= share <= most
+
+
+QUIET_SECONDS = 1.2  # more than the second after which a process that shares threads is believed
+CHAIN = [
+    ("curl", "GET", 502, "502"),
+    ("nginx", "GET", 502, "502"),
+    ("nginx", "GET", 502, "502"),
+    ("gunicorn", "GET", 502, "502"),
+    ("gunicorn", "GET", 502, "502"),
+    ("go-relay", "GET", 502, "502"),
+    ("go-relay", "tcp connect", None, "ECONNREFUSED"),
+]
+
+
+def in_order(spans: list[dict[str, Any]], services: dict[str, Any]) -> list[tuple[Any, ...]]:
+    """Service, name, status and error of each span, from the root down; each must have one child."""
+    below = {(one["references"] or [{"spanID": ""}])[0]["spanID"]: one for one in spans}
+    assert len(below) == len(spans)
+    out, at = [], ""
+    while one := below.get(at):
+        named = {tag["key"]: tag["value"] for tag in one["tags"]}
+        service = services[one["processID"]]["serviceName"]
+        out.append((service, one["operationName"], named.get("http.response.status_code"), named.get("error.type")))
+        at = one["spanID"]
+    return out
+
+
+@pytest.mark.backend
+def test_one_curl_through_four_programs_is_one_trace(tmp_path: Path) -> None:
+    """curl, nginx, gunicorn, Go, and an upstream that refuses: with default settings, in real Jaeger."""
+    refusing = free_port()
+    with stack.jaeger(tmp_path) as jaeger, ExitStack() as running:
+        go = running.enter_context(relay("go", f"127.0.0.1:{refusing}"))
+        gunicorn = running.enter_context(relay("gunicorn-sync", go.address))
+        nginx = running.enter_context(relay("nginx", gunicorn.address))
+        ports = [refusing, go.port, gunicorn.port, nginx.port]
+        with trace(*for_ports(ports), "--otlp", f"http://{jaeger.otlp}") as tracer:
+            for number in range(3):
+                time.sleep(QUIET_SECONDS)
+                subprocess.run(["curl", "-s", f"http://{nginx.address}/id/{number}"], check=True)
+            tracer.rows(expect=3 * len(CHAIN))
+            tracer.stop()
+        end = time.monotonic() + 20
+        traces: list[Any] = []
+        while len(traces) < 3 and time.monotonic() < end:
+            time.sleep(0.5)
+            found = stack.fetch(f"{jaeger.api}/traces", service="curl", limit="100", lookback="1h")
+            traces = (found or {}).get("data") or []
+    assert len(traces) == 3
+    for one in traces:
+        assert in_order(one["spans"], one["processes"]) == CHAIN

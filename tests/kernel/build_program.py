@@ -34,6 +34,8 @@ VARIANTS = {
     "without tls": replace(SETTINGS, follow_tls=False),
     "server": replace(SETTINGS, role="server"),
     "client": replace(SETTINGS, role="client", ports=[80], pids=[1], by_executable=True),
+    "forwarded": replace(SETTINGS, client_from="forwarded"),
+    "without joins, behind proxies": replace(SETTINGS, joins=False, client_from="proxy"),
     "as on an old kernel": SETTINGS,
     "arm64": SETTINGS,
 }

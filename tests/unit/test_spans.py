@@ -149,7 +149,8 @@ def test_a_failed_connect() -> None:
 def test_what_was_cut_is_named() -> None:
     bits = sum(contract.names("TRUNCATED_"))
     assert sorted(span(truncated=bits, target=b"/x?y").facts.truncated) == [
-        "http.request.method_original", "server.address", "traceparent", "tracestate", "url.query", "user_agent.original",
+        "client.address", "http.request.method_original", "server.address", "traceparent", "tracestate", "url.query",
+        "user_agent.original",
     ]  # fmt: skip
     assert "url.full" in span(**CLIENT, truncated=bits).facts.truncated
 
