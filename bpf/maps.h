@@ -38,9 +38,12 @@ BPF_ARRAY(blank_causes, struct cause, 1);
 #ifdef FOLLOW_TLS
 BPF_HASH(tls_sessions, struct tls_key, u64, CONNECTIONS_MAX);
 BPF_HASH(tls_held, u32, u64, TLS_PROCESSES_MAX); /* sessions, by process */
-BPF_HASH(tls_calls, u64, struct tls_calls_of_thread, CALLS_MAX);
-BPF_HASH(go_calls, struct goroutine, struct tls_calls_of_thread, CALLS_MAX);
-BPF_ARRAY(blank_tls_calls, struct tls_calls_of_thread, 1);
+BPF_HASH(tls_calls, struct tls_frame, struct tls_call, CALLS_MAX);
+BPF_HASH(tls_stacks, struct tls_frame, struct tls_stacks, CALLS_MAX);
+BPF_HASH(tls_last, u64, u64, CALLS_MAX); /* of a thread, where its stack is not told */
+BPF_ARRAY(blank_tls_stacks, struct tls_stacks, 1);
+BPF_HASH(go_calls, struct goroutine, struct tls_calls_of_goroutine, CALLS_MAX);
+BPF_ARRAY(blank_go_calls, struct tls_calls_of_goroutine, 1);
 BPF_HASH(tls_ends, u64, u64, CALLS_MAX);
 #endif
 

@@ -335,6 +335,7 @@ struct tls_call {
 	u64 stack;     /* where the stack stood at its entry: tells its return from another's; of a
 			  goroutine, counted from the stack's end */
 	u64 stack_end; /* of a goroutine: where that was */
+	u64 back;      /* where it returns to */
 	u64 ssl;
 	u64 connection; /* the session's */
 	u64 buffer;
@@ -346,6 +347,21 @@ struct tls_call {
 	u32 sockets;  /* it has called on one */
 };
 
+/* A call of a TLS library by a thread: where on which stack. */
+struct tls_frame {
+	u64 stack;
+	u64 process_start_ns;
+	u64 tgid;
+};
+
+/* Where in a part of a stack calls stand that are under way: one from within another where a
+ * library's functions call each other, where an application is called back, and where one session
+ * carries another. */
+struct tls_stacks {
+	u64 at[TLS_DEPTH];
+	u64 next;
+};
+
 /* What runs Go's calls: a struct g of a process. */
 struct goroutine {
 	u64 address;
@@ -353,9 +369,8 @@ struct goroutine {
 	u64 tgid;
 };
 
-/* Calls that a thread is inside: one from within another where a library's functions call each
- * other, where an application is called back, and where one session carries another. */
-struct tls_calls_of_thread {
+/* Calls that a goroutine is inside. */
+struct tls_calls_of_goroutine {
 	u32 depth;
 	u32 _pad;
 	struct tls_call calls[TLS_DEPTH];

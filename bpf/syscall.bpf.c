@@ -26,6 +26,7 @@
 #include "work.h"
 #include "moves.h"
 #include "tls_goroutine.h"
+#include "tls_calls.h"
 #include "tls_socket.h"
 #include "tls_session.h"
 #include "tls.h"

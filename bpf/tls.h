@@ -20,12 +20,10 @@
 #if defined(RINGSPAN_X86_64)
 #define TLS_PARAMETERS(to, ctx) u64 to[5] = {(ctx)->di, (ctx)->si, (ctx)->dx, (ctx)->cx, (ctx)->r8}
 #define TLS_RESULT(ctx) ((s64)(s32)(ctx)->ax)
-#define RETURN_ADDRESS_BYTES 8
 #else
 #define TLS_PARAMETERS(to, ctx) \
 	u64 to[5] = {(ctx)->regs[0], (ctx)->regs[1], (ctx)->regs[2], (ctx)->regs[3], (ctx)->regs[4]}
 #define TLS_RESULT(ctx) ((s64)(s32)(ctx)->regs[0])
-#define RETURN_ADDRESS_BYTES 0
 #endif
 
 #define SSL_ERROR_SSL_ 1
@@ -43,29 +41,6 @@
 #define TLS_ARGUMENT_BYTES 2
 #endif
 
-/* Forget calls whose return was not seen: the stack has grown over them since. */
-static __always_inline void forget_overgrown(struct tls_calls_of_thread *of, u64 stack)
-{
-	int i;
-
-#pragma unroll
-	for (i = TLS_DEPTH - 1; i >= 0; i--) {
-		if (of->depth == i + 1 && of->calls[i].stack <= stack)
-			of->depth = i;
-	}
-}
-
-/* The calls that the running thread is inside. */
-static __always_inline struct tls_calls_of_thread *tls_calls_below(u64 stack)
-{
-	u64 thread = bpf_get_current_pid_tgid();
-	struct tls_calls_of_thread *of = tls_calls.lookup(&thread);
-
-	if (of)
-		forget_overgrown(of, stack);
-	return of;
-}
-
 /* A function that does its work by another one of the same library, on the same session. */
 static __always_inline bool is_wrapped(const struct tls_call *outer, u64 ssl, u32 function)
 {
@@ -77,37 +52,32 @@ static __always_inline bool is_wrapped(const struct tls_call *outer, u64 ssl, u3
 	       tls_receives(function) == tls_receives(outer->function);
 }
 
-static __always_inline bool is_inner_call(struct tls_calls_of_thread *of, u64 ssl, u32 function)
+/* A session whose first call was on no socket keeps its bytes in memory: who carries them cannot be
+ * told. (A socket that its application is called back to use is not taken for theirs.) */
+static __always_inline void judge_socketless(struct connection *c, const struct tls_call *call)
 {
-	u32 top;
-
-	if (!of || !of->depth)
-		return false;
-	top = of->depth - 1;
-	BOUND(top, TLS_DEPTH - 1);
-	return of->depth >= TLS_DEPTH || is_wrapped(&of->calls[top], ssl, function);
+	if (c->socketless || c->other || call->sockets || call->function == TLS_GET_ERROR)
+		return;
+	c->socketless = 1;
+	if (!c->resumed && admitted(c))
+		count(COUNTER_TLS_IN_MEMORY);
 }
 
-static __always_inline bool push_call(struct tls_calls_of_thread *of, const struct tls_call *call)
+/* A call has ended unseen: if it was on no socket, that can be told of it by now; what it has moved
+ * is missing. */
+static __always_inline void judge_ended(const struct tls_call *ended, const struct tls_call *call)
 {
-	u64 thread = bpf_get_current_pid_tgid();
-	struct tls_calls_of_thread *blank;
-	int zero = 0;
-	u32 at;
+	struct connection *c = 0;
+	bool goes_on = ended->stack == call->stack && ended->ssl == call->ssl &&
+		       call->function != TLS_GET_ERROR; /* in another of the library's */
 
-	if (!of) {
-		blank = blank_tls_calls.lookup(&zero);
-		if (blank && tls_calls.update(&thread, blank))
-			count(COUNTER_CALLS_TABLE_FULL);
-		of = tls_calls.lookup(&thread);
-	}
-	if (!of)
-		return false;
-	at = of->depth;
-	BOUND(at, TLS_DEPTH - 1);
-	of->calls[at] = *call;
-	of->depth = at + 1;
-	return true;
+	if (ended->stack && !goes_on)
+		c = connections.lookup((void *)&ended->connection);
+	if (!c)
+		return;
+	judge_socketless(c, ended);
+	if (tls_moves(ended->function))
+		c->broken = COUNTER_DESYNC_OVERLAP;
 }
 
 /* True if a session has ended that another program is to see to. */
@@ -115,14 +85,18 @@ static __always_inline bool enter_tls(struct pt_regs *ctx)
 {
 	u32 function = TLS_FUNCTION(ctx);
 	TLS_PARAMETERS(a, ctx);
-	struct tls_calls_of_thread *of;
-	struct tls_call call = {.stack = ctx->sp, .ssl = a[0], .function = function};
+	struct tls_call call = {.stack = ctx->sp, .ssl = a[0], .function = function}, ended = {};
+	struct tls_call *outer;
+	struct tls_frame frame = {};
 	struct connection *c;
 
 	if (!process_wanted())
 		return false;
-	of = tls_calls_below(ctx->sp);
-	if (is_inner_call(of, a[0], function))
+	frame_at(ctx->sp, &frame);
+	forget_ended(&frame, &ended);
+	judge_ended(&ended, &call);
+	outer = call_around(&frame);
+	if (outer && is_wrapped(outer, a[0], function))
 		return false;
 	if (function == TLS_SHARE) {
 		session_share(a[0]);
@@ -140,7 +114,8 @@ static __always_inline bool enter_tls(struct pt_regs *ctx)
 	if (function == TLS_SENDFILE)
 		call.bytes = a[3];
 	call.moved_at = function == TLS_WRITE_EX2 ? a[4] : a[3];
-	if (!push_call(of, &call))
+	read_user(&call.back, sizeof(call.back), ctx->sp);
+	if (!push_call(&frame, &call))
 		c->broken = COUNTER_DESYNC_OVERLAP; /* its bytes will be missing */
 	return false;
 }
@@ -175,36 +150,6 @@ static __always_inline bool tls_ended(const struct connection *c, const struct t
 	return call->function == TLS_GET_ERROR && c->failed &&
 	       (result == SSL_ERROR_ZERO_RETURN_ || result == SSL_ERROR_SYSCALL_ ||
 		result == SSL_ERROR_SSL_);
-}
-
-/* A session whose first call was on no socket keeps its bytes in memory: who carries them cannot be
- * told. (A socket that its application is called back to use is not taken for theirs.) */
-static __always_inline void judge_socketless(struct connection *c, const struct tls_call *call)
-{
-	if (c->socketless || c->other || call->sockets || call->function == TLS_GET_ERROR)
-		return;
-	c->socketless = 1;
-	if (!c->resumed && admitted(c))
-		count(COUNTER_TLS_IN_MEMORY);
-}
-
-static __always_inline bool pop_call(struct tls_call *call, u64 stack)
-{
-	u64 thread = bpf_get_current_pid_tgid();
-	struct tls_calls_of_thread *of = tls_calls_below(stack - RETURN_ADDRESS_BYTES - 1);
-	u32 top;
-
-	if (!of || !of->depth)
-		return false;
-	top = of->depth - 1;
-	BOUND(top, TLS_DEPTH - 1);
-	if (of->calls[top].stack != stack - RETURN_ADDRESS_BYTES)
-		return false;
-	*call = of->calls[top];
-	of->depth = top;
-	if (!top)
-		tls_calls.delete(&thread);
-	return true;
 }
 
 /* Begin the work of a call that has moved bytes, or met the end of the stream. */
@@ -256,15 +201,4 @@ static __always_inline bool return_from_tls(struct pt_regs *ctx)
 		return false;
 	return follow_tls_call(c, &call, moved, !moved);
 }
-
-/* What a thread leaves that ends inside a call. */
-static __always_inline void forget_tls_calls(void)
-{
-	u64 thread = bpf_get_current_pid_tgid();
-
-	tls_calls.delete(&thread);
-	tls_ends.delete(&thread);
-}
-#else
-#define forget_tls_calls()
 #endif

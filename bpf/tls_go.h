@@ -11,12 +11,12 @@
 
 static __always_inline bool push_go_call(struct goroutine *g, const struct tls_call *call)
 {
-	struct tls_calls_of_thread *of = go_calls.lookup(g), *blank;
+	struct tls_calls_of_goroutine *of = go_calls.lookup(g), *blank;
 	int zero = 0;
 	u32 at;
 
 	if (!of) {
-		blank = blank_tls_calls.lookup(&zero);
+		blank = blank_go_calls.lookup(&zero);
 		if (blank && go_calls.update(g, blank))
 			count(COUNTER_CALLS_TABLE_FULL);
 		of = go_calls.lookup(g);
@@ -32,7 +32,7 @@ static __always_inline bool push_go_call(struct goroutine *g, const struct tls_c
 
 static __always_inline bool pop_go_call(struct goroutine *g, struct tls_call *call, u64 stack)
 {
-	struct tls_calls_of_thread *of = go_calls.lookup(g);
+	struct tls_calls_of_goroutine *of = go_calls.lookup(g);
 	struct tls_call *top;
 
 	if (!of)
@@ -123,7 +123,7 @@ static __always_inline bool restart_go(struct tls_call *outer, struct tls_call *
 
 /* A function whose frame finds no room has the stack moved, and begins again: what was noted of its
  * first beginning is undone. True if that is all there is to do. */
-static __always_inline bool begins_again(struct tls_calls_of_thread *of,
+static __always_inline bool begins_again(struct tls_calls_of_goroutine *of,
 					 const struct tls_call *call)
 {
 	struct tls_call *known = innermost(of);
@@ -140,7 +140,7 @@ static __always_inline bool enter_go(struct pt_regs *ctx)
 {
 	GO_PARAMETERS(a, ctx);
 	struct tls_call call = {.ssl = a[0], .function = TLS_FUNCTION(ctx), .sleeps = GO_SLEPT};
-	struct tls_calls_of_thread *of;
+	struct tls_calls_of_goroutine *of;
 	struct tls_call *outer;
 	struct goroutine g = {};
 	bool ending = false;

@@ -11,7 +11,7 @@
 #define GOROUTINE_REGISTER regs[28]
 #endif
 
-static __always_inline struct tls_call *innermost(struct tls_calls_of_thread *of)
+static __always_inline struct tls_call *innermost(struct tls_calls_of_goroutine *of)
 {
 	u32 top;
 
@@ -20,6 +20,18 @@ static __always_inline struct tls_call *innermost(struct tls_calls_of_thread *of
 	top = of->depth - 1;
 	BOUND(top, TLS_DEPTH - 1);
 	return &of->calls[top];
+}
+
+/* Forget calls whose return was not seen: the stack has grown over them since. */
+static __always_inline void forget_overgrown(struct tls_calls_of_goroutine *of, u64 stack)
+{
+	int i;
+
+#pragma unroll
+	for (i = TLS_DEPTH - 1; i >= 0; i--) {
+		if (of->depth == i + 1 && of->calls[i].stack <= stack)
+			of->depth = i;
+	}
 }
 
 /* The goroutine (struct g) at an address, and where its stack ends, which is the first it says of

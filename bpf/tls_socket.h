@@ -11,8 +11,7 @@
  */
 static __always_inline struct tls_call *tls_call_of_thread(void)
 {
-	u64 thread = bpf_get_current_pid_tgid();
-	struct tls_call *call = innermost(tls_calls.lookup(&thread));
+	struct tls_call *call = tls_call_on_stack();
 
 	return call ? call : go_call_of_thread();
 }

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from ringspan.probe.session import Probe
 
 AF_UNSPEC, AF_UNIX = 0, 1
-# struct tls_key and struct goroutine in bpf/state.h, and how large a struct tls_calls_of_thread is
+# struct tls_key, tls_frame and goroutine in bpf/state.h; how large what is kept by the last two is
 TLS_KEY = np.dtype([("address", "u8"), ("start_ns", "u8"), ("tgid", "u8")])
-GO_CALLS_BYTES = 328
+CALLS_BYTES = {"tls_calls": 88, "tls_stacks": 40, "go_calls": 360}
 TGID_AT, TGID_BYTES = 16, 4
 CONNECTIONS_EVERY_S = 10.0
 SESSION_BYTES = 8
@@ -66,13 +66,14 @@ class Sweeper:
                 maps.delete(self._probe.maps["connections"], found.keys[i].tobytes())
 
     def _sweep_sessions(self) -> None:
-        """Forget the TLS sessions of processes that are gone, and the calls that their goroutines were inside."""
+        """Forget the TLS sessions of processes that are gone, and the calls that they were inside."""
         for key, connection in self._of_the_gone("tls_sessions", SESSION_BYTES):
             maps.delete(self._probe.maps["connections"], connection)
             maps.delete(self._probe.maps["tls_held"], key[TGID_AT : TGID_AT + TGID_BYTES])
             maps.delete(self._probe.maps["tls_sessions"], key)
-        for key, _ in self._of_the_gone("go_calls", GO_CALLS_BYTES):
-            maps.delete(self._probe.maps["go_calls"], key)
+        for name, size in CALLS_BYTES.items():
+            for key, _ in self._of_the_gone(name, size):
+                maps.delete(self._probe.maps[name], key)
 
     def _of_the_gone(self, name: str, value_bytes: int) -> list[tuple[bytes, bytes]]:
         fd, gone = self._probe.maps.get(name), []

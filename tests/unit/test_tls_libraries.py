@@ -161,8 +161,16 @@ def test_functions_have_the_numbers_of_the_contract() -> None:
 
 def test_the_keys_of_sessions_are_laid_out_as_c_does() -> None:
     from ringspan.probe import memory  # noqa: PLC0415
-    from ringspan.sweep import GO_CALLS_BYTES, TLS_KEY  # noqa: PLC0415
+    from ringspan.sweep import CALLS_BYTES, TLS_KEY  # noqa: PLC0415
 
     sizes = memory.sizes()
-    assert sizes["tls_key"].size == sizes["goroutine"].size == TLS_KEY.itemsize == 3 * ctypes.sizeof(ctypes.c_uint64)
-    assert sizes["tls_calls_of_thread"].size == GO_CALLS_BYTES
+    assert sizes["tls_frame"].size == sizes["goroutine"].size == TLS_KEY.itemsize
+    assert sizes["tls_key"].size == TLS_KEY.itemsize == 3 * ctypes.sizeof(ctypes.c_uint64)
+    assert {
+        name: sizes[of].size
+        for name, of in (
+            ("tls_calls", "tls_call"),
+            ("tls_stacks", "tls_stacks"),
+            ("go_calls", "tls_calls_of_goroutine"),
+        )
+    } == CALLS_BYTES

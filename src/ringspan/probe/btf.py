@@ -40,6 +40,7 @@ STRUCTS = [
     "msghdr",
     "iov_iter",
     "io_kiocb",
+    "xol_area",
 ]
 ENUMS = ["iter_type"]
 TYPEDEFS = [
@@ -80,6 +81,7 @@ FUNCTIONS = {
 # Names in the dumped types that tell how they are to be read.
 TELLING = {
     rb"\bf_ref;": "HAS_FILE_REF",
+    rb"struct xol_area \{": "HAS_XOL_AREA",
     rb"\biter_type;": "HAS_ITER_TYPE",
     rb"\bITER_UBUF\b": "HAS_ITER_UBUF",
     rb"\*__iov;": "HAS_ITER_UNDERSCORED",

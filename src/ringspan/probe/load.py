@@ -174,23 +174,23 @@ def attach_tracing(function: str, fd: int) -> int:
     return _checked(_libbpf().bpf_raw_tracepoint_open(None, fd), function)
 
 
-def attach_uprobes(path: str, fd: int, functions: dict[int, int], *, at_return: bool, pid: int = 0) -> int:
-    """Attach to functions of a file by their offsets, each with its number, for a process or (0) all; returns the link.
+def attach_uprobes(path: str, fd: int, functions: dict[int, int], pid: int = 0) -> int:
+    """Attach to places of a file by their offsets, each with its function's number, for a process or (0) all; returns the link.
 
     Linux 6.6.
     """
     count, name = len(functions), ct.create_string_buffer(path.encode())
     offsets, numbers = (ct.c_uint64 * count)(*functions), (ct.c_uint64 * count)(*functions.values())
     link = UprobesLink(fd, 0, UPROBE_MULTI, 0, ct.addressof(name), ct.addressof(offsets), 0, ct.addressof(numbers),
-                       count, int(at_return), pid)  # fmt: skip
+                       count, 0, pid)  # fmt: skip
     call = BPF_CALL.get(platform.machine(), 0)
     return _checked(ct.CDLL(None, use_errno=True).syscall(call, LINK_CREATE, ct.byref(link), ct.sizeof(link)), path)
 
 
-def attach_uprobe(path: str, fd: int, offset: int, *, at_return: bool) -> int:
-    """Attach to one function of a file, as attach_kprobe; slow to end (0.1 s each), so only before Linux 6.6."""
+def attach_uprobe(path: str, fd: int, offset: int) -> int:
+    """Attach to one place of a file, as attach_kprobe; slow to end (0.1 s each), so only before Linux 6.6."""
     kind = int(UPROBE_TYPE.read_text())
-    event = PerfEvent(type=kind, config=int(at_return), function=path.encode(), offset=offset)
+    event = PerfEvent(type=kind, function=path.encode(), offset=offset)
     return _attach_event(event, fd, path)
 
 

@@ -16,6 +16,8 @@ class Function(NamedTuple):
 READ, READ_EX, WRITE, WRITE_EX, WRITE_EX2, SENDFILE, RECEIVE = (Function(n) for n in range(1, 8))
 HANDSHAKE, CONNECT, ACCEPT, GET_ERROR = (Function(n) for n in range(8, 12))
 BEGIN_CLIENT, BEGIN_SERVER, END, SHARE = (Function(n, returns=False) for n in range(12, 16))
+# OpenSSL goes on in a function of the session's own; where calls on sockets end is all that depends on this return.
+MAY_LEAP = (HANDSHAKE, CONNECT, ACCEPT)
 # OpenSSL 1.1 and 3, LibreSSL, BoringSSL
 OPENSSL = {
     "SSL_read": READ,

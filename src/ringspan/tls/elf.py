@@ -21,8 +21,9 @@ HEADER, SECTION = struct.Struct("<HIQQQIHHHHHH"), struct.Struct("<IIQQQQIIQQ")
 SEGMENT, SYMBOL, DYNAMIC_ENTRY = struct.Struct("<IIQQQQQQ"), struct.Struct("<IBBHQQ"), struct.Struct("<QQ")
 HEADER_AT, HEADER_BYTES = 18, 64
 DYNAMIC_SYMBOLS, SYMBOLS = 11, 2  # SHT_DYNSYM, SHT_SYMTAB
-LOADED, DYNAMIC = 1, 2  # PT_LOAD, PT_DYNAMIC
-RELOCATIONS, RELOCATIONS_SIZE = 7, 8  # DT_RELA, DT_RELASZ
+LOADED, DYNAMIC, UNWINDING = 1, 2, 0x6474E550  # PT_LOAD, PT_DYNAMIC, PT_GNU_EH_FRAME
+RELOCATIONS, STUBS = (7, 8), (23, 2)  # DT_RELA and DT_RELASZ; DT_JMPREL and DT_PLTRELSZ
+SYMBOL_TABLE = 6  # DT_SYMTAB
 RELATIVE = {"x86_64": 8, "aarch64": 1027}  # R_X86_64_RELATIVE, R_AARCH64_RELATIVE
 POINTER = struct.Struct("<Q")
 RELOCATION_BYTES, RELOCATION = 24, struct.Struct("<QQ")  # Elf64_Rela: r_offset, then these two
@@ -74,6 +75,7 @@ class Elf:
             if kind == LOADED
         ]
         self._dynamic = [Span(one[2], one[5]) for one in parts if one[0] == DYNAMIC]
+        self.unwinding = next((Span(one[2], one[5]) for one in parts if one[0] == UNWINDING), None)
         self.sections = [
             Section(name, kind, address, offset, size, link)
             for name, kind, _, address, offset, size, link, *_ in (
@@ -119,15 +121,33 @@ class Elf:
         raise Refused("its tables name places that it has not")
 
     @cached_property
-    def relocations(self) -> Span:
-        """Return what a position-independent file is changed by as it is loaded (Elf64_Rela); empty if nothing."""
+    def _linking(self) -> dict[int, int]:
+        """What the dynamic linker is told (Elf64_Dyn)."""
         told: dict[int, int] = {}
         for place in self._dynamic[:1]:
             raw = self.file.read(place.offset, min(place.size, DYNAMIC_MAX) // DYNAMIC_ENTRY.size * DYNAMIC_ENTRY.size)
             told = dict(DYNAMIC_ENTRY.iter_unpack(raw))
-        if not {RELOCATIONS, RELOCATIONS_SIZE} <= told.keys():
+        return told
+
+    def _relocations(self, place: int, size: int) -> Span:
+        if not {place, size} <= self._linking.keys():
             return Span(0, 0)
-        return Span(self.offset(told[RELOCATIONS]), told[RELOCATIONS_SIZE])
+        return Span(self.offset(self._linking[place]), self._linking[size])
+
+    @cached_property
+    def relocations(self) -> Span:
+        """Return what a position-independent file is changed by as it is loaded (Elf64_Rela); empty if nothing."""
+        return self._relocations(*RELOCATIONS)
+
+    def linked(self, address: int) -> Span | None:
+        """Return the code of the function, if it is this file's own, whose address the linker will put at this one."""
+        for part in (self._relocations(*STUBS), self.relocations):
+            for found in self.file.find(POINTER.pack(address), part, RELOCATION_BYTES):
+                kind, _ = RELOCATION.unpack(self.file.read(found.place + POINTER.size, RELOCATION.size))
+                at = self.offset(self._linking.get(SYMBOL_TABLE, 0)) + (kind >> 32) * SYMBOL.size
+                _, info, _, section, value, size = SYMBOL.unpack(self.file.read(at, SYMBOL.size))
+                return self._span(value, size) if section and info & 15 == FUNCTION else None
+        return None
 
     def pointer(self, address: int) -> int:
         """Return what will stand at an address once the file is loaded."""

@@ -176,17 +176,16 @@ class Files:
         """Attach, returns first: a call that is seen to begin is then seen to end; raises OSError."""
         path, places = f"/proc/self/fd/{followed.fd}", followed.found.places
         enter, leave = (PROGRAM.format(places.language, at, LIBRARY) for at in ("enter", "return"))
-        at_return = places.language == LIBRARY
         links: list[int] = []
         try:
             if self._is_multi(places):
-                for program, offsets, at in ((leave, places.returns, at_return), (enter, places.entries, False)):
-                    links.append(load.attach_uprobes(path, self._programs[program], offsets, at_return=at, pid=pid))
+                for program, offsets in ((leave, places.returns), (enter, places.entries)):
+                    links.append(load.attach_uprobes(path, self._programs[program], offsets, pid))
                 return links
-            each = [(leave, offset, at_return) for offset in places.returns]
-            each += [(f"{enter}{number}", offset, False) for offset, number in places.entries.items()]
-            for program, offset, at in each:
-                links.append(load.attach_uprobe(path, self._programs[program], offset, at_return=at))
+            each = [(leave, offset) for offset in places.returns]
+            each += [(f"{enter}{number}", offset) for offset, number in places.entries.items()]
+            for program, offset in each:
+                links.append(load.attach_uprobe(path, self._programs[program], offset))
         except OSError:
             _close(links)
             raise

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from ringspan.probe import tls_functions
 from ringspan.tls import golang, returns
-from ringspan.tls.bounded import Bounded, Refused, Span
+from ringspan.tls.bounded import Bounded, Refused
 from ringspan.tls.elf import NO_ELF, OTHER_MACHINE, Elf
 
 LIBRARY, GO = "tls", "go"  # as the programs are named in bpf/tls_programs.h
@@ -65,18 +65,20 @@ def _of_go(elf: Elf, go: golang.Go) -> Places:
         function = tls_functions.GO[name]
         entries[span.offset] = function.number
         if function.returns:
-            left |= dict.fromkeys(_returns(elf, span), function.number)
+            left |= dict.fromkeys(returns.places(elf, span), function.number)
     return Places(GO, entries, left, version=go.version)
 
 
-def _returns(elf: Elf, span: Span) -> list[int]:
-    return [span.offset + place for place in returns.places(elf.file.read(span.offset, span.size))]
-
-
 def _of_library(elf: Elf) -> Places:
-    found = {name: span.offset for name, span in elf.functions(tls_functions.BY_NAME).items()}
+    found = elf.functions(tls_functions.BY_NAME)
     if not tls_functions.are_enough(found):
         return Places(obstacle=NO_FUNCTIONS)
-    functions = {offset: tls_functions.BY_NAME[name] for name, offset in found.items()}
-    left = {offset: one.number for offset, one in functions.items() if one.returns}
-    return Places(LIBRARY, {offset: one.number for offset, one in functions.items()}, left)
+    entries: dict[int, int] = {}
+    left: dict[int, int] = {}
+    for name, span in found.items():
+        function = tls_functions.BY_NAME[name]
+        entries[span.offset] = function.number
+        if function.returns:
+            may_leap = function in tls_functions.MAY_LEAP
+            left |= dict.fromkeys(returns.places(elf, span, may_leap=may_leap), function.number)
+    return Places(LIBRARY, entries, left)

@@ -7,44 +7,122 @@ address in the place of the caller's: a program that moves stacks, as Go does an
 from __future__ import annotations
 
 import platform
+import re
 import struct
+from collections import deque
 from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
 
 import capstone
-from capstone import x86_const
+from capstone import x86_const as x86
 
-from ringspan.tls.bounded import Refused
+from ringspan.tls.bounded import Refused, Span
+from ringspan.tls.elf import Elf
+from ringspan.tls.unwinding import Unwinding
 
 ARM_RETURNS = (0xD65F03C0, 0xD65F0BFF, 0xD65F0FFF)  # RET, RETAA, RETAB
 ARM_BRANCH, ARM_BRANCH_MASK = 0x14000000, 0xFC000000
-RETURNS_MAX = 512
+ARM_TO_REGISTER, ARM_TO_REGISTER_MASK = 0xD61F0000, 0xFFFFFC1F  # BR
+ARM_TABLE, ARM_TABLE_MASK = 0x0B000000, 0x7F200000  # ADD of registers: the last step to a place of a table
+RETURNS_MAX, FUNCTIONS_MAX = 512, 16
+LOOK_BACK = 4
+STUB, STUB_BYTES = re.compile(rb"(?:\xf3\x0f\x1e\xfa)?\xf2?\xff\x25(.{4})", re.DOTALL), 16  # ENDBR64, JMP by a slot
+BASE = 1 << 40  # taken for its address: so that all that it names have one form
 
 
-def places(code: bytes) -> list[int]:
-    """Return where in a function's code it returns; raises Refused where it may leave in another way."""
-    found = list(_x86(code) if platform.machine() == "x86_64" else _arm(code))
-    if not 0 < len(found) <= RETURNS_MAX:
+@dataclass
+class Code:
+    """What a function's code holds of ways out of it, by their places in it.
+
+    `jumps`: places elsewhere, relative to its beginning, at which it goes on; `leaps`: whether it may go on where only
+    a register tells.
+    """
+
+    returns: list[int] = field(default_factory=list)
+    jumps: list[int] = field(default_factory=list)
+    leaps: bool = False
+
+
+def look_into(code: bytes) -> Code:
+    """Disassemble a function; raises Refused where that fails."""
+    return _x86(code) if platform.machine() == "x86_64" else _arm(code)
+
+
+def places(elf: Elf, span: Span, *, may_leap: bool = False) -> list[int]:
+    """Return the offsets in the file at which a function returns, those of functions that it goes on in among them.
+
+    `may_leap`: it may also go on where only a register tells, of which the return is then not seen. Raises Refused.
+    """
+    found: set[int] = set()
+    known: set[int] = set()
+    ahead = deque([span])
+    while ahead:
+        one = ahead.popleft()
+        if one.offset in known:
+            continue
+        known.add(one.offset)
+        if len(known) > FUNCTIONS_MAX or not elf.is_code(*one):
+            raise Refused("a function of it goes on in too many others")
+        code = look_into(elf.file.read(*one))
+        if code.leaps and not may_leap:
+            raise Refused("a function of it goes on where only a register tells")
+        found |= {one.offset + place for place in code.returns}
+        ahead.extend(_target(elf, one.offset + place) for place in code.jumps)
+    if len(found) > RETURNS_MAX or not (found or may_leap):
         raise Refused("where its functions return cannot be told")
-    return found
+    return sorted(found)
 
 
-def _x86(code: bytes) -> Iterator[int]:
-    end = 0
-    for one in capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64).disasm(code, 0):
-        end = one.address + one.size
-        if one.id == x86_const.X86_INS_RET:
-            yield one.address
-        elif one.id == x86_const.X86_INS_JMP and one.op_str[:2] == "0x" and int(one.op_str, 16) >= len(code):
-            raise Refused("a function of it goes on in another")
+def _target(elf: Elf, offset: int) -> Span:
+    """Return the code of the function that a jump leads into, if need be by the linker's stub."""
+    stub = STUB.match(elf.file.read(offset, STUB_BYTES)) if platform.machine() == "x86_64" else None
+    if not stub:
+        return Unwinding(elf).function_at(offset)
+    slot = elf.address(offset) + stub.end() + int.from_bytes(stub[1], "little", signed=True)
+    function = elf.linked(slot)
+    if not function:
+        raise Refused("a function of it goes on in another file")
+    return function
+
+
+def _x86(code: bytes) -> Code:
+    out, end = Code(), 0
+    before: deque[Any] = deque(maxlen=LOOK_BACK)
+    for one in capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64).disasm(code, BASE):
+        end = one.address + one.size - BASE
+        jumps = one.id == x86.X86_INS_JMP or (one.mnemonic[0] == "j" and one.op_str[:2] == "0x")
+        if one.id == x86.X86_INS_RET:
+            out.returns.append(one.address - BASE)
+        elif jumps and one.op_str[:2] == "0x":
+            place = int(one.op_str, 16) - BASE
+            out.jumps += [] if 0 <= place < len(code) else [place]
+        elif jumps and not _by_table(one, before):
+            out.leaps = True
+        before.append(one)
     if end < len(code):
         raise Refused("instructions of it are not known")
+    return out
 
 
-def _arm(code: bytes) -> Iterator[int]:
-    for index, (word,) in enumerate(struct.iter_unpack("<I", code)):
+def _by_table(jump: Any, before: deque[Any]) -> bool:
+    """Whether a jump's place is one of a table, as of a switch: such a place is in the function itself."""
+    return "*" in jump.op_str or any(one.id == x86.X86_INS_MOVSXD for one in before)
+
+
+def _arm(code: bytes) -> Code:
+    out = Code()
+    words = [word for (word,) in struct.iter_unpack("<I", code)]
+    for index, word in enumerate(words):
         if word in ARM_RETURNS:
-            yield 4 * index
+            out.returns.append(4 * index)
         elif word & ARM_BRANCH_MASK == ARM_BRANCH:
             distance = (word & ~ARM_BRANCH_MASK) - (1 << 26 if word & 1 << 25 else 0)
-            if not 0 <= index + distance < len(code) // 4:
-                raise Refused("a function of it goes on in another")
+            out.jumps += [] if 0 <= index + distance < len(words) else [4 * (index + distance)]
+        elif word & ARM_TO_REGISTER_MASK == ARM_TO_REGISTER:
+            out.leaps |= not any(_arm_table(words[max(0, index - LOOK_BACK) : index]))
+    return out
+
+
+def _arm_table(words: list[int]) -> Iterator[bool]:
+    return (word & ARM_TABLE_MASK == ARM_TABLE for word in words)

@@ -1,0 +1,101 @@
+"""Where functions return: as the linker's own tools say, through jumps, and refused where that cannot be told."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from ringspan.tls import places, returns
+from ringspan.tls.bounded import Bounded, Refused
+from ringspan.tls.elf import Elf
+from unit.go_executable import CODE, NOP, RET
+from unit.harness import compiler
+
+X86 = platform.machine() == "x86_64"
+SOURCE = """
+typedef int (*function)(void *, int);
+int counter;
+__attribute__((noinline, visibility("hidden"))) int deep(void *at, int n) { counter += n; return n > 3 ? 7 : counter; }
+int SSL_write(void *at, int n) { counter++; return deep(at, n); }
+int SSL_read(void *at, int n) { return n > 1 ? SSL_write(at, n + 1) : n; }
+int SSL_do_handshake(void *at, int n) { counter++; return ((function *)at)[1](at, n); }
+int switched(int n) {
+  switch (n) { case 0: counter = 5; break; case 1: return 7; case 2: counter *= 3; break; case 3: return counter;
+               case 4: counter = 1; break; case 5: return 11; case 6: counter = 9; break; case 7: return 3; }
+  return counter;
+}
+LEAP
+"""
+LEAP = "int SSL_peek(void *at, int n) { return 0; } int SSL_read_ex(void *at, int n) { return ((function *)at)[0](at, n); }"
+
+
+def library(folder: Path, leap: str = "", *flags: str) -> Path:
+    (folder / "a.c").write_text(SOURCE.replace("LEAP", leap))
+    words = [compiler(), "-O2", "-shared", "-fPIC", *flags, str(folder / "a.c"), "-o", str(folder / "a.so")]
+    subprocess.run(words, check=True)
+    return folder / "a.so"
+
+
+def returned_in(path: Path, *names: str) -> set[int]:
+    """The places of return instructions in functions, as objdump tells; addresses are offsets here."""
+    out = set()
+    text = subprocess.run(["objdump", "-d", str(path)], capture_output=True, text=True, check=True).stdout
+    for name, body in re.findall(r"^\w+ <(\w+)>:\n(.*?)\n\n", text, re.DOTALL | re.MULTILINE):
+        if name in names:
+            out |= {int(at, 16) for at in re.findall(r"^ *(\w+):.*\tret", body, re.MULTILINE)}
+    return out
+
+
+@pytest.mark.parametrize("flags", [(), ("-Wl,-Bsymbolic",), ("-fno-plt",), ("-O1",), ("-fcf-protection=full",)])
+def test_jumps_into_other_functions_are_followed(tmp_path: Path, flags: tuple[str, ...]) -> None:
+    if not X86 and "-fcf-protection=full" in flags:
+        pytest.skip("a flag of x86")
+    path = library(tmp_path, "", *flags)
+    found = places.find_in(str(path))
+    assert found.obstacle == ""
+    assert set(found.returns) >= returned_in(path, "SSL_read", "SSL_write", "SSL_do_handshake")
+    assert set(found.returns) <= returned_in(path, "SSL_read", "SSL_write", "SSL_do_handshake", "deep")
+    assert set(found.returns) & returned_in(path, "deep") or "-O1" in flags
+
+
+def test_a_function_that_moves_bytes_and_goes_on_where_a_register_says_is_refused(tmp_path: Path) -> None:
+    found = places.find_in(str(library(tmp_path, LEAP)))
+    assert "register" in found.obstacle
+    assert not found.entries
+
+
+@pytest.mark.skipif(not X86, reason="of x86")
+def test_places_of_a_table_are_a_functions_own(tmp_path: Path) -> None:
+    path = library(tmp_path, "", "-fno-switch-conversion") if False else library(tmp_path)
+    with path.open("rb") as file:
+        elf = Elf(Bounded(file.fileno()))
+        span = elf.functions({"SSL_read", "SSL_write"})["SSL_read"]
+        assert returns.places(elf, span)
+
+
+@pytest.mark.parametrize("strip", [False, True])
+def test_the_systems_own_libraries(strip: bool, tmp_path: Path) -> None:
+    """All of them are stripped; what they jump into has no name."""
+    text = subprocess.run(["/sbin/ldconfig", "-p"], capture_output=True, text=True, check=True).stdout
+    paths = re.findall(r"lib(?:ssl|gnutls)\.so\.\d+ .*=> (\S+)", text)
+    if not paths:
+        pytest.skip("there is none")
+    for path in paths:
+        begun = time.thread_time()
+        found = places.find_in(os.path.realpath(path))
+        assert (found.obstacle, found.language) == ("", places.LIBRARY)
+        assert len(found.returns) >= 4
+        assert time.thread_time() - begun < 1
+
+
+def test_code_that_is_none_is_refused() -> None:
+    assert returns.look_into(CODE).returns[0] == len(CODE) // 2
+    if X86:
+        with pytest.raises(Refused, match="not known"):
+            returns.look_into(NOP * 8 + b"\x06" + RET)
