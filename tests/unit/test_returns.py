@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 
 from ringspan.tls import places, returns
-from ringspan.tls.bounded import Bounded, Refused
-from ringspan.tls.elf import Elf
+from ringspan.tls.bounded import Refused
 from unit.go_executable import CODE, NOP, RET
 from unit.harness import compiler
 
@@ -25,11 +24,6 @@ __attribute__((noinline, visibility("hidden"))) int deep(void *at, int n) { coun
 int SSL_write(void *at, int n) { counter++; return deep(at, n); }
 int SSL_read(void *at, int n) { return n > 1 ? SSL_write(at, n + 1) : n; }
 int SSL_do_handshake(void *at, int n) { counter++; return ((function *)at)[1](at, n); }
-int switched(int n) {
-  switch (n) { case 0: counter = 5; break; case 1: return 7; case 2: counter *= 3; break; case 3: return counter;
-               case 4: counter = 1; break; case 5: return 11; case 6: counter = 9; break; case 7: return 3; }
-  return counter;
-}
 LEAP
 """
 LEAP = "int SSL_peek(void *at, int n) { return 0; } int SSL_read_ex(void *at, int n) { return ((function *)at)[0](at, n); }"
@@ -52,7 +46,7 @@ def returned_in(path: Path, *names: str) -> set[int]:
     return out
 
 
-@pytest.mark.parametrize("flags", [(), ("-Wl,-Bsymbolic",), ("-fno-plt",), ("-O1",), ("-fcf-protection=full",)])
+@pytest.mark.parametrize("flags", [(), ("-Wl,-Bsymbolic",), ("-O1",), ("-fcf-protection=full",)])
 def test_jumps_into_other_functions_are_followed(tmp_path: Path, flags: tuple[str, ...]) -> None:
     if not X86 and "-fcf-protection=full" in flags:
         pytest.skip("a flag of x86")
@@ -71,16 +65,11 @@ def test_a_function_that_moves_bytes_and_goes_on_where_a_register_says_is_refuse
 
 
 @pytest.mark.skipif(not X86, reason="of x86")
-def test_places_of_a_table_are_a_functions_own(tmp_path: Path) -> None:
-    path = library(tmp_path, "", "-fno-switch-conversion") if False else library(tmp_path)
-    with path.open("rb") as file:
-        elf = Elf(Bounded(file.fileno()))
-        span = elf.functions({"SSL_read", "SSL_write"})["SSL_read"]
-        assert returns.places(elf, span)
+def test_a_slot_of_the_linkers_in_the_place_of_a_stub_is_refused(tmp_path: Path) -> None:
+    assert places.find_in(str(library(tmp_path, "", "-fno-plt"))).obstacle
 
 
-@pytest.mark.parametrize("strip", [False, True])
-def test_the_systems_own_libraries(strip: bool, tmp_path: Path) -> None:
+def test_the_systems_own_libraries() -> None:
     """All of them are stripped; what they jump into has no name."""
     text = subprocess.run(["/sbin/ldconfig", "-p"], capture_output=True, text=True, check=True).stdout
     paths = re.findall(r"lib(?:ssl|gnutls)\.so\.\d+ .*=> (\S+)", text)

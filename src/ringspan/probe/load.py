@@ -175,9 +175,9 @@ def attach_tracing(function: str, fd: int) -> int:
 
 
 def attach_uprobes(path: str, fd: int, functions: dict[int, int], pid: int = 0) -> int:
-    """Attach to places of a file by their offsets, each with its function's number, for a process or (0) all; returns the link.
+    """Attach to places of a file by their offsets, each with its function's number; returns the link.
 
-    Linux 6.6.
+    `pid`: for this process, or (0) for all. Linux 6.6.
     """
     count, name = len(functions), ct.create_string_buffer(path.encode())
     offsets, numbers = (ct.c_uint64 * count)(*functions), (ct.c_uint64 * count)(*functions.values())
