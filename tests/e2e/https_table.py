@@ -1,4 +1,7 @@
-"""Runs the tests of TLS libraries, and makes the README's table of what they have found: `scripts/https [--write]`."""
+"""Runs the tests of TLS libraries, and makes the README's table of what they have found: `scripts/https [--write]`.
+
+What else is given goes to pytest: of `-k Go` the rows that it tests are written anew, and the others stay.
+"""
 
 from __future__ import annotations
 
@@ -29,9 +32,18 @@ class Found(NamedTuple):
     word: str
 
 
-def run(junit: Path) -> int:
+def run(junit: Path, more: list[str]) -> int:
     """Run the tests; returns pytest's status."""
-    command = [sys.executable, "-m", "pytest", "-q", "-rs", f"--junitxml={junit}", "tests/e2e/test_https_peers.py"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-rs",
+        f"--junitxml={junit}",
+        "tests/e2e/test_https_peers.py",
+        *more,
+    ]
     return subprocess.run(command, cwd=ROOT, check=False).returncode
 
 
@@ -57,17 +69,29 @@ def table(found: list[Found]) -> str:
     return "\n".join(lines)
 
 
+def merged(old: str, new: str) -> str:
+    """Put a table's rows in the place of another's of the same kind; those that it lacks come last."""
+    rows = {_kind(line): line for line in old.splitlines()}
+    return "\n".join((rows | {_kind(line): line for line in new.splitlines()}).values())
+
+
+def _kind(line: str) -> tuple[str, ...]:
+    return tuple(line.split(" | ")[:3])
+
+
 def write(text: str, path: Path = README) -> None:
     """Put the table where the README has it."""
     before, _, rest = path.read_text().partition(BEGIN)
-    path.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.partition(END)[2]}")
+    old, _, after = rest.partition(END)
+    path.write_text(f"{before}{BEGIN}\n{merged(old.strip(), text)}\n{END}{after}")
 
 
 def main() -> int:
     """Print the table; with --write, put it into the README if all tests have passed."""
+    more = [word for word in sys.argv[1:] if word != "--write"]
     with tempfile.TemporaryDirectory() as folder:
         junit = Path(folder) / "junit.xml"
-        status = run(junit)
+        status = run(junit, more)
         text = table(read(junit))
     print(text)
     if "--write" in sys.argv[1:] and not status:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.root
 if not shutil.which("nginx"):
     pytest.skip("needs nginx", allow_module_level=True)
+FOUND_S = 1.0  # within which a new program is attached to, on a busy machine too
 PATHS = ("/small?0.0", "/small?0.1", "/small?0.2")
 EXPECTED = sorted(("GET", path, 200) for path in PATHS)
 LEDGERS = {  # of each connection: seen, shown, without plain text, in memory, not followed
@@ -80,6 +82,7 @@ def serve(peer: Peer, folder: Path, port: int) -> str:
     with begun(peer.words(port, folder), folder) as process, watch(peer, process, port) as tracer:
         go(process)
         assert wait_until(lambda: answers(port), 20), (folder / "output.log").read_text()
+        time.sleep(FOUND_S)
         curl_urls(folder, port, PATHS)
         return outcome(tracer, peer)
 
