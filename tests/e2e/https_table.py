@@ -41,6 +41,7 @@ def run(junit: Path, more: list[str]) -> int:
         "-q",
         "-rs",
         f"--junitxml={junit}",
+        "-ojunit_family=xunit1",
         "tests/e2e/test_https_peers.py",
         *more,
     ]
