@@ -184,24 +184,25 @@ static __always_inline void note_self_starting(u64 tgid, u64 start_ns)
 		p->self_starting = 1;
 }
 
+/* Is something done at once after a head was read, or by the thread that has read it and has not
+ * slept since? */
+static __always_inline bool at_once(const struct serving *s)
+{
+	return bpf_ktime_get_ns() - s->head_ns < AT_ONCE_NS ||
+	       (s->thread == bpf_get_current_pid_tgid() && s->sleeps == sleeps());
+}
+
 /* Is each request of this process served by the thread that has read it? It has shown so, or serves
  * no other now. */
-static __always_inline bool is_by_threads(const struct server *p)
+static __always_inline bool is_by_threads(const struct server *p, const struct serving *s)
 {
-	return !p->hands_over && (p->proofs >= PROOFS_WANTED || p->open == 1);
+	return !p->hands_over && (p->proofs >= PROOFS_WANTED || (p->open == 1 && at_once(s)));
 }
 
 /* Is this the only request that the process serves, and could nothing else have a request made? */
 static __always_inline bool is_alone(const struct server *p, const struct serving *s)
 {
 	return s->alone && p->open == 1 && p->begun == s->begun && !p->self_starting;
-}
-
-/* ... made at once, or by the thread that has read it and has not slept since? */
-static __always_inline bool at_once(const struct serving *s)
-{
-	return bpf_ktime_get_ns() - s->head_ns < AT_ONCE_NS ||
-	       (s->thread == bpf_get_current_pid_tgid() && s->sleeps == sleeps());
 }
 
 /* What the running thread serves; 0 if that is not proved. */
@@ -214,7 +215,7 @@ static __always_inline struct serving *serving_now(void)
 	if (!p)
 		return 0;
 	if (s && s->identity && (s->unfit || is_open(s)))
-		return !s->unfit && !s->waited && is_by_threads(p) ? s : 0;
+		return !s->unfit && !s->waited && is_by_threads(p, s) ? s : 0;
 	s = &p->latest;
 	return is_alone(p, s) && at_once(s) ? s : 0;
 }
@@ -227,7 +228,7 @@ static __always_inline bool origin_holds(const struct serving *s)
 	if (!p || !s->identity)
 		return false;
 	if (s->blocking)
-		return s->thread == bpf_get_current_pid_tgid() && is_by_threads(p);
+		return s->thread == bpf_get_current_pid_tgid() && is_by_threads(p, s);
 	return is_alone(p, s);
 }
 

@@ -114,7 +114,7 @@ def test_nginx_that_serves_one_request_at_a_time(tmp_path: Path) -> None:
 @pytest.mark.parametrize("connections", [20, 2])
 def test_threads_that_mislead(way: str, least: float, most: float, connections: int, tmp_path: Path) -> None:
     run = Run(way, numbered(("id",), 1000), connections, tmp_path)
-    assert not strangers(run.rows)
+    assert not [one for one in strangers(run.rows) if one[1] != "?"]  # what still runs at the end has lost some
     assert not [row for row in run.made if row["parent_span_id"] and path(row) == "/tick/0"]
     of_requests = [row for row in run.made if path(row) != "/tick/0"]
     share = sum(bool(row["parent_span_id"]) for row in of_requests) / len(of_requests)
