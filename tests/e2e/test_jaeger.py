@@ -71,9 +71,32 @@ def test_a_thousand_requests_through_nginx_and_gunicorn(tmp_path: Path, protocol
         spans = settled(jaeger)
     assert [result.status for result in results] == [ROUTES[i % len(ROUTES)][1] for i in range(REQUESTS)]
     assert Counter(facts(trace, span) for trace, span in spans) == Counter(facts_of_row(row) for row in rows)
-    parents = {(r["traceID"], r["spanID"]) for _, span in spans for r in span["references"]}
-    named = {(trace_of(i), TRACEPARENT.split("-")[2]) for i in range(REQUESTS) if i % 4 < 2}
-    assert parents == named
+    chains = chains_of(spans)
+    named = {trace_of(i) for i in range(REQUESTS) if i % 4 < 2}
+    assert len(chains) == REQUESTS
+    assert {one for one, (parent, *_) in chains.items() if parent} == named
+    assert {parent for parent, *_ in chains.values()} == {TRACEPARENT.split("-")[2], None}
+    assert all(kinds == ["server", "client", "server"] for _, kinds in chains.values())
+
+
+def chains_of(spans: list[Any]) -> dict[str, tuple[str | None, list[str]]]:
+    """Of each trace the parent that is not in it, and the kinds of its spans from there down."""
+    below: dict[str, dict[str | None, dict[str, Any]]] = {}
+    for _, span in spans:
+        parent = span["references"][0]["spanID"] if span["references"] else None
+        below.setdefault(span["traceID"], {})[parent] = span
+    chains = {}
+    for identifier, children in below.items():
+        ids = {span["spanID"] for span in children.values()}
+        (top,) = (parent for parent in children if parent not in ids)
+        at = top
+        kinds = []
+        while at in children:
+            span = children[at]
+            kinds.append(tags(span)["span.kind"])
+            at = span["spanID"]
+        chains[identifier] = top, kinds
+    return chains
 
 
 def settled(jaeger: stack.Jaeger) -> list[Any]:

@@ -6,6 +6,7 @@ each of bounded size.
 
 from __future__ import annotations
 
+import bisect
 import platform
 import struct
 from collections.abc import Collection
@@ -166,6 +167,27 @@ class Elf:
                 if found:
                     return found
         return {}
+
+    @cached_property
+    def _spans(self) -> list[tuple[int, int]]:
+        """Address and size of each function that has a name, in order."""
+        tables = [one for one in self.sections if one.kind in (DYNAMIC_SYMBOLS, SYMBOLS)]
+        if sum(one.size for one in tables) > SYMBOLS_MAX * SYMBOL.size:
+            raise Refused("it has more symbols than are looked at")
+        return sorted(
+            (value, size)
+            for table in tables
+            for _, raw in self.file.chunks(table.offset, table.size // SYMBOL.size * SYMBOL.size)
+            for _, info, _, section, value, size in SYMBOL.iter_unpack(raw)
+            if section and size and info & 15 == FUNCTION
+        )
+
+    def function_at(self, offset: int) -> Span | None:
+        """Return the code of the function, if it has a name, that a place in the file is in."""
+        address = self.address(offset)
+        index = bisect.bisect_right(self._spans, (address, 1 << 64)) - 1
+        value, size = self._spans[index] if index >= 0 else (0, 0)
+        return self._span(value, size) if address < value + size else None
 
     def _symbols(self, table: Section, strings: Section, names: Collection[str]) -> dict[str, Span]:
         """Seek the places of the names first: a large file has 100,000 symbols."""

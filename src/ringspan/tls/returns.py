@@ -78,12 +78,18 @@ def _target(elf: Elf, offset: int) -> Span:
     """Return the code of the function that a jump leads into, if need be by the linker's stub."""
     stub = STUB.match(elf.file.read(offset, STUB_BYTES)) if platform.machine() == "x86_64" else None
     if not stub:
-        return Unwinding(elf).function_at(offset)
+        return _function_at(elf, offset)
     slot = elf.address(offset) + stub.end() + int.from_bytes(stub[1], "little", signed=True)
     function = elf.linked(slot)
     if not function:
         raise Refused("a function of it goes on in another file")
     return function
+
+
+def _function_at(elf: Elf, offset: int) -> Span:
+    """Return the function that a place is in; executables that are linked statically may have its name alone."""
+    named = None if elf.unwinding else elf.function_at(offset)
+    return named or Unwinding(elf).function_at(offset)
 
 
 def _x86(code: bytes) -> Code:
