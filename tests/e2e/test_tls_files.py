@@ -77,7 +77,7 @@ def built(folder: Path, name: str, source: str, *flags: str) -> Path:
 
 def program_of(folder: Path) -> Path:
     """A program and its library, which lies beside it."""
-    library = built(folder, "libssl.so", LIBRARY, "-shared", "-fPIC")
+    library = built(folder, "libssl.so", LIBRARY, "-shared", "-fPIC", "-Wl,-soname,libssl.so")
     return built(folder, "program", PROGRAM, str(library), "-Wl,-rpath,$ORIGIN")
 
 
@@ -95,7 +95,7 @@ def paths(tracer: Tracer, expect: int) -> list[str]:
 def test_a_library_that_is_overwritten_in_place(tmp_path: Path) -> None:
     """It is let go of first, so that what runs it next finds its code as it is; then followed anew."""
     program = program_of(tmp_path)
-    other = built(tmp_path / "other", "libssl.so", OTHER, "-shared", "-fPIC").read_bytes()
+    other = built(tmp_path / "other", "libssl.so", OTHER, "-shared", "-fPIC", "-Wl,-soname,libssl.so").read_bytes()
     with trace("--tls", "auto", "--exe", str(program)) as tracer:
         assert run(program, "/before", patient=True) == 0
         assert paths(tracer, 1) == ["/before"]

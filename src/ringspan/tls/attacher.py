@@ -31,6 +31,7 @@ from ringspan.tls.libraries import Mapped, Wanted
 from ringspan.tls.mappings import Key, Mappings
 
 LOOK_S, LOOK_AT_ALL_S = 0.02, 2.0
+BETWEEN_LOOKS_S = 0.002  # however much is being mapped
 JUDGED_MAX = 1 << 16
 MESSAGE_BYTES, DESCRIPTORS = 1 << 16, 64
 log = logging.getLogger("ringspan.tls.attacher")  # it is run as a program
@@ -111,16 +112,26 @@ class Attacher:
 class Watch:
     """Says what was mapped since, where perf's records may be had; else all there is, now and then."""
 
-    def __init__(self, attacher: Attacher) -> None:
-        self._attacher = attacher
+    def __init__(self, attacher: Attacher, channel: socket.socket) -> None:
+        self._attacher, self._channel = attacher, channel
+        self._told = select.epoll()
+        self._told.register(channel, select.EPOLLIN)
+        self._looked = 0.0
         self._known: set[tuple[Key, int]] = set()
         self._changed = 0
         self._mappings: Mappings | None = None
         self._next_look = time.monotonic() + LOOK_AT_ALL_S
         try:
-            self._mappings = Mappings()
+            self._mappings = Mappings(self._told)
         except OSError as error:
             log.warning("new TLS libraries are found after up to %g s: %s", LOOK_AT_ALL_S, error.strerror)
+
+    def wait(self) -> bool:
+        """Wait until it is time to look: at once if something was mapped, or may be; returns whether to end."""
+        time.sleep(max(0.0, self._looked + BETWEEN_LOOKS_S - time.monotonic()))
+        woken = [fd for fd, _ in self._told.poll(LOOK_S)]
+        self._looked = time.monotonic()
+        return self._channel.fileno() in woken
 
     def look(self) -> None:
         """Look into what is new."""
@@ -154,7 +165,7 @@ def serve(channel: socket.socket) -> None:
     told = json.loads(said)
     files = Files(told["pids"] if btf.has_uprobe_multi() else ())
     attacher = Attacher(Wanted(tuple(told["include"]), tuple(told["exclude"])), files)
-    watch = Watch(attacher)  # before: where perf_event_paranoid is 3 (Debian's), it takes CAP_SYS_ADMIN
+    watch = Watch(attacher, channel)  # before: where perf_event_paranoid is 3 (Debian's), it takes CAP_SYS_ADMIN
     privileges.limit_to_attaching(by_events=not btf.has_uprobe_multi())
     die_with_parent(signal.SIGKILL)  # whatever it hangs in
     if told["sandbox"]:
@@ -171,7 +182,7 @@ def serve(channel: socket.socket) -> None:
         if now != said:
             channel.send(now)
             said = now
-        if select.select([channel], [], [], LOOK_S)[0]:
+        if watch.wait():
             break
         watch.look()
         attacher.settle()

@@ -6,6 +6,7 @@ import ctypes as ct
 import mmap
 import os
 import platform
+import select
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,8 @@ from ringspan.probe.load import ENABLE, PERF_EVENT_OPEN, PERF_FLAG_FD_CLOEXEC
 from ringspan.tls.libraries import Mapped
 
 SOFTWARE, DUMMY = 1, 9  # PERF_TYPE_SOFTWARE, PERF_COUNT_SW_DUMMY
-FLAGS = 1 << 8 | 1 << 23  # perf_event_attr.mmap and .mmap2
+FLAGS = 1 << 8 | 1 << 14 | 1 << 23  # perf_event_attr.mmap, .watermark and .mmap2
+WATERMARK = 1  # byte: each record wakes whoever waits
 ATTRIBUTE = struct.Struct("<IIQQQQQIIQQ")  # struct perf_event_attr up to its version 1
 HEAD = struct.Struct("<QQ")  # of struct perf_event_mmap_page: data_head, data_tail
 HEAD_AT, TAIL_AT = 1024, 1032
@@ -49,25 +51,27 @@ def online() -> Iterator[int]:
 
 
 class Mappings:
-    """Watches all processors; raises OSError where that is not allowed."""
+    """Watches all processors; `told` is woken by what they map. Raises OSError where that is not allowed."""
 
-    def __init__(self) -> None:
+    def __init__(self, told: select.epoll) -> None:
         self._page = os.sysconf("SC_PAGESIZE")
-        self._rings = [self._open(cpu) for cpu in online()]
+        self._rings = [self._open(cpu, told) for cpu in online()]
         self.lost = False
 
-    def _open(self, cpu: int) -> mmap.mmap:
+    def _open(self, cpu: int, told: select.epoll) -> mmap.mmap:
         libc = ct.CDLL(None, use_errno=True)
-        attribute = ct.create_string_buffer(ATTRIBUTE.pack(SOFTWARE, ATTRIBUTE.size, DUMMY, 0, 0, 0, FLAGS, 0, 0, 0, 0))
+        fields = SOFTWARE, ATTRIBUTE.size, DUMMY, 0, 0, 0, FLAGS, WATERMARK, 0, 0, 0
+        attribute = ct.create_string_buffer(ATTRIBUTE.pack(*fields))
         number = PERF_EVENT_OPEN.get(platform.machine(), 0)
         fd = libc.syscall(number, attribute, -1, cpu, -1, PERF_FLAG_FD_CLOEXEC)
         if fd < 0:
             raise OSError(ct.get_errno(), os.strerror(ct.get_errno()))
         try:
             ring = mmap.mmap(fd, self._page * (PAGES + 1))
+            told.register(fd, select.EPOLLIN)
             libc.ioctl(fd, ct.c_ulong(ENABLE), 0)
         finally:
-            os.close(fd)  # the mapping keeps what it is of
+            os.close(fd)  # the mapping keeps what it is of, and so what was registered: epoll(7)
         return ring
 
     def take(self) -> Iterator[New]:
