@@ -9,7 +9,6 @@
 #define GATHER_STEPS 16
 #define TURNS 8
 #define QUIET_NS 100000000ULL
-#define TLS_DEPTH 4
 #define PROXY_HEADER_MAX 108
 #define TLS_PROCESSES_MAX 8192
 #define TLS_HELD_MAX (CONNECTIONS_MAX / 2) /* sessions of one process */
@@ -93,68 +92,6 @@ struct direction {
 	u64 body_bytes;
 	u64 first_ns; /* when the first byte of the message moved */
 	u64 last_ns;  /* when any byte moved */
-};
-
-/* What a TLS library knows a session by, in the process that it is of. */
-struct tls_key {
-	u64 ssl;
-	u64 process_start_ns;
-	u64 tgid;
-};
-
-/* Where a span stands in its trace. */
-struct lineage {
-	u64 trace_id_high;
-	u64 trace_id_low;
-	u64 span_id;
-	u64 parent_span_id;
-	u64 named_span_id;
-	u8 joined;
-	u8 sampling;
-	u8 _pad[6];
-};
-
-/* A client's request from the moment its call begins, for whoever receives it before that has
- * returned. */
-struct announcement {
-	u64 announcer; /* the thread in the call */
-	u64 stamp;     /* ANNOUNCED and where in the stream the request begins; 0: being written */
-	struct lineage lineage;
-};
-
-/* A request that a thread has read and not yet answered. */
-struct serving {
-	u64 connection; /* as `connections` is keyed */
-	u64 identity;	/* with the index, the exchange's key */
-	u64 index;
-	u64 thread;
-	u64 sleeps; /* of the thread, when the head had been read */
-	u64 head_ns;
-	u64 begun;   /* of its process, when the head had been read */
-	u8 blocking; /* it was read by calls that wait for this connection alone */
-	u8 alone;    /* nothing else was served, nor for a while before */
-	u8 waited;   /* the thread has since waited for several things at once */
-	u8 unfit;    /* the thread has had several requests open */
-	u8 _pad[4];
-};
-
-/* A process, told from all others. */
-struct process {
-	u64 start_ns;
-	u64 tgid;
-};
-
-/* What a process has shown of how it serves. */
-struct server {
-	u64 identity;
-	u64 open;	  /* requests being served */
-	u64 begun;	  /* ... ever */
-	u64 end_ns;	  /* when the last one was over */
-	u64 proofs;	  /* answers by the thread that had read the request */
-	u8 hands_over;	  /* a request was answered by another thread */
-	u8 self_starting; /* a request was made while none was served */
-	u8 _pad[6];
-	struct serving latest; /* of requests read by calls that do not wait */
 };
 
 struct connection {
@@ -330,52 +267,6 @@ struct work {
 	u32 within; /* the call goes on */
 };
 
-/* A thread's call of a TLS library, from its entry to its return. */
-struct tls_call {
-	u64 stack;     /* where the stack stood at its entry: tells its return from another's; of a
-			  goroutine, counted from the stack's end */
-	u64 stack_end; /* of a goroutine: where that was */
-	u64 back;      /* where it returns to */
-	u64 ssl;
-	u64 connection; /* the session's */
-	u64 buffer;
-	u64 bytes;    /* that it was given, or has room for */
-	u64 moved_at; /* where it will say how many it has moved, if not by its result */
-	u64 begin_ns;
-	u64 sleeps;
-	u32 function; /* enum tls_function */
-	u32 sockets;  /* it has called on one */
-};
-
-/* A call of a TLS library by a thread: where on which stack. */
-struct tls_frame {
-	u64 stack;
-	u64 process_start_ns;
-	u64 tgid;
-};
-
-/* Where in a part of a stack calls stand that are under way: one from within another where a
- * library's functions call each other, where an application is called back, and where one session
- * carries another. */
-struct tls_stacks {
-	u64 at[TLS_DEPTH];
-	u64 next;
-};
-
-/* What runs Go's calls: a struct g of a process. */
-struct goroutine {
-	u64 address;
-	u64 process_start_ns;
-	u64 tgid;
-};
-
-/* Calls that a goroutine is inside. */
-struct tls_calls_of_goroutine {
-	u32 depth;
-	u32 _pad;
-	struct tls_call calls[TLS_DEPTH];
-};
-
 /* struct mmsghdr, as the caller lays it out. */
 struct mmsghdr_user {
 	u64 name;
@@ -407,12 +298,6 @@ struct attempt {
 	char comm[16];
 	char unix_path[UNIX_PATH_MAX];
 	u32 namespace_tgid;
-};
-
-/* On whose behalf a connect() is called. */
-struct cause {
-	struct lineage lineage;
-	struct serving serving;
 };
 
 /* File descriptors that are being closed by other than close(): at exit, or by close_range. */

@@ -6,6 +6,8 @@
 #include "http1_states.h"
 #include "kernel.h"
 #include "sockets.h"
+#include "joins_state.h"
+#include "tls_state.h"
 #include "state.h"
 #include "endpoints.h"
 #include "copies.h"

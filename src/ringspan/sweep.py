@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ringspan.probe.session import Probe
 
 AF_UNSPEC, AF_UNIX = 0, 1
-# struct tls_key, tls_frame and goroutine in bpf/state.h; how large what is kept by the last two is
+# struct tls_key, tls_frame and goroutine in bpf/tls_state.h; how large what is kept by the last two is
 TLS_KEY = np.dtype([("address", "u8"), ("start_ns", "u8"), ("tgid", "u8")])
 CALLS_BYTES = {"tls_calls": 88, "tls_stacks": 40, "go_calls": 360}
 TGID_AT, TGID_BYTES = 16, 4

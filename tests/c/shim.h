@@ -27,6 +27,8 @@ typedef int64_t s64;
 
 #include "contract.h"
 #include "http1_states.h"
+#include "joins_state.h"
+#include "tls_state.h"
 #include "state.h"
 
 #define SLOTS 256

@@ -20,6 +20,7 @@ STRUCT = re.compile(r"^struct (\w+) \{(.*?)^\};", re.DOTALL | re.MULTILINE)
 MEMBER = re.compile(r"\s*(?:struct )?(\w+)\s+(\w+)\s*(?:\[(.*?)\])?;", re.DOTALL)
 DEFINE = re.compile(r"^#define (\w+) (\d+)$", re.MULTILINE)
 MAP = re.compile(r"^BPF_(\w+)\((\w+), ([^;]*)\);", re.MULTILINE)
+STATE = ("joins_state.h", "tls_state.h", "state.h")
 ONLY_WITH = r"^#ifdef {}$.*?^#endif$"
 ELEMENT, BUCKET, HEAD = 48, 16, 320  # struct htab_elem, struct bucket, and about what a map takes without its elements
 
@@ -41,7 +42,7 @@ def _text(name: str) -> str:
 
 @cache
 def _numbers() -> dict[str, int]:
-    found = {name: int(value) for name, value in DEFINE.findall(_text("state.h"))}
+    found = {name: int(value) for one in STATE for name, value in DEFINE.findall(_text(one))}
     return contract.header().numbers | found
 
 
@@ -60,7 +61,7 @@ def _evaluate(text: str, numbers: dict[str, int]) -> int:
 def sizes() -> dict[str, Size]:
     """Return the sizes of the structs that maps hold, laid out as C does."""
     out = {name: Size(size, size) for name, size in SCALARS.items()}
-    for text in (_text("contract.h"), _text("state.h")):
+    for text in map(_text, ("contract.h", *STATE)):
         for name, body in STRUCT.findall(text):
             at, align = 0, 1
             for kind, _, count in MEMBER.findall(body):
