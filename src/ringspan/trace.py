@@ -105,7 +105,7 @@ class Tracer:
         self._identify = Identifier(directories=names)
         self._verdicts = Verdicts((), lambda row: self._identify.who(row).deciding)
         self._router = Router(Routing(), self._identify)
-        proxies = Proxies(settings.trusted_proxies, settings.client_from)
+        proxies = Proxies(settings.trusted_proxies, settings.client_from) if settings.trusted_proxies else None
         self._spans = SpanMaker(self._clock, self._identify, settings.opt_in, proxies)
         self._counts = Counts()
         self._taken = 0

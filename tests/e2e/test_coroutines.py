@@ -10,8 +10,7 @@ import pytest
 from peers import build
 from peers.process import wait_until
 
-from .test_tls import MANY
-from .tls_peers import HttpsServer, answers, make_certificates, run_python, seen
+from .tls_peers import HttpsServer, answers, ask_many, make_certificates, seen
 from .tracer import trace
 
 if TYPE_CHECKING:
@@ -42,7 +41,7 @@ def test_stacks_are_switched_within_the_library(tmp_path: Path, ports: Ports) ->
         assert wait_until(lambda: answers(port), 10)
         server = HttpsServer(port, tmp_path, process)
         with trace("--tls", "auto", "--port", str(port)) as tracer:
-            run_python(MANY, str(port), server.ca, "20", "10")
+            ask_many(port, server.ca, 20, 10)
             logged = server.logged(200)
             rows = tracer.rows(400, timeout=20)
             ended = tracer.stop()

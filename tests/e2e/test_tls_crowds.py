@@ -13,7 +13,7 @@ import pytest
 from peers import access_log, build
 from peers.process import wait_until
 
-from .tls_peers import answers, https_server, make_certificates, run_python, seen
+from .tls_peers import answers, ask_many, https_server, make_certificates, seen
 from .tracer import trace
 
 if TYPE_CHECKING:
@@ -28,20 +28,6 @@ if not shutil.which("nginx"):
     pytest.skip("needs nginx", allow_module_level=True)
 CONNECTIONS, EACH = 50, 40
 OPENED = {"nginx": 50, "python": 50 + 500}  # Python's server closes after each error
-MANY = """
-import http.client, ssl, sys
-from concurrent.futures import ThreadPoolExecutor
-port, ca, connections, each = int(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
-context = ssl.create_default_context(cafile=ca)
-def use(number):
-    connection = http.client.HTTPSConnection("localhost", port, context=context, timeout=60)
-    for turn in range(each):
-        connection.request("GET", f"/small?{number}.{turn}" if turn % 4 else f"/none?{number}.{turn}")
-        connection.getresponse().read()
-    connection.close()
-with ThreadPoolExecutor(connections) as pool:
-    list(pool.map(use, range(connections)))
-"""
 NODE = """
 const https = require("https"), fs = require("fs"), [port, folder] = process.argv.slice(1);
 const key = fs.readFileSync(folder + "/server.pem");
@@ -99,7 +85,7 @@ def test_two_thousand_requests_over_fifty_connections(tmp_path: Path, ports: Por
     try:
         running = node(port, tmp_path) if kind == "node" else by_port(kind, port, tmp_path)
         with running as place, trace("--tls", "auto", *place.asked) as tracer:
-            run_python(MANY, str(port), str(tmp_path / "ca.pem"), str(CONNECTIONS), str(EACH))
+            ask_many(port, str(tmp_path / "ca.pem"), CONNECTIONS, EACH, ("none", "small", "small", "small"))
             rows = tracer.rows(number if place.in_memory else 2 * number, timeout=30, where=is_exchange)
             logged = place.logged(number)
             ledger = tracer.stop().ledger

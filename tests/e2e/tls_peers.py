@@ -68,6 +68,21 @@ context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
 context.load_cert_chain(folder + "/server.pem")
 Server(("127.0.0.1", port), Handler).serve_forever()
 """
+# A client: port, authorities, connections, requests of each, paths.
+MANY = """
+import http.client, ssl, sys
+from concurrent.futures import ThreadPoolExecutor
+port, connections, each, paths = int(sys.argv[1]), int(sys.argv[3]), int(sys.argv[4]), sys.argv[5:]
+context = ssl.create_default_context(cafile=sys.argv[2])
+def use(number):
+    connection = http.client.HTTPSConnection("localhost", port, context=context, timeout=60)
+    for turn in range(each):
+        connection.request("GET", f"/{paths[turn % len(paths)]}?{number}.{turn}")
+        connection.getresponse().read()
+    connection.close()
+with ThreadPoolExecutor(connections) as pool:
+    list(pool.map(use, range(connections)))
+"""
 
 
 @dataclass(frozen=True)
@@ -144,6 +159,11 @@ def run_python(source: str, *words: str, **environment: str) -> str:
     ).stdout
 
 
+def ask_many(port: int, authorities: str, connections: int, each: int, paths: Sequence[str] = ("small",)) -> None:
+    """Ask over many connections at once, on each for these paths in turn: ?CONNECTION.TURN."""
+    run_python(MANY, str(port), authorities, str(connections), str(each), *paths)
+
+
 def curl(server: HttpsServer, paths: Sequence[str], *flags: str) -> None:
     urls = [word for path in paths for word in ("-o", "/dev/null", server.url(path))]
     subprocess.run(["curl", "-sS", "--http1.1", "--cacert", server.ca, *flags, *urls], check=True, timeout=60)
@@ -159,6 +179,21 @@ def curl_urls(folder: Path, port: int, paths: Sequence[str]) -> None:
 def seen(rows: Sequence[Row], kind: str) -> list[tuple[str, str, int]]:
     """What rows of a kind say, as a log would."""
     return sorted(_line(row["attributes"]) for row in rows if row["kind"] == kind)
+
+
+def assert_told_once(rows: Sequence[Row], logged: list[tuple[str, str, int]], port: int) -> None:
+    """Each logged exchange is told once by each side, as HTTPS, with the addresses of the socket below."""
+    assert seen(rows, "server") == logged
+    assert seen(rows, "client") == logged
+    for row in rows:
+        attributes = row["attributes"]
+        assert attributes["server.port"] == port
+        assert attributes["network.peer.address"] == "127.0.0.1"
+        if row["kind"] == "client":
+            assert attributes["network.peer.port"] == port
+            assert attributes["url.full"].startswith("https://localhost:")
+        else:
+            assert attributes["url.scheme"] == "https"
 
 
 def _line(attributes: Row) -> tuple[str, str, int]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ringspan import trusted
 from ringspan.directory.keep import Directories, Directory
-from ringspan.errors import UsageError
 
 if TYPE_CHECKING:
     from ringspan.config import Settings
 
-UNIX = "unix://"
+UNIX, FILE_MAX = "unix://", 1 << 20
 
 
 def chosen(settings: Settings) -> Directories:
@@ -31,10 +31,8 @@ def chosen(settings: Settings) -> Directories:
 
 
 def _readable(setting: str, given: str | None) -> Path | None:
+    """Return a file that was named, if root may trust it; raises UsageError."""
     if given is None:
         return None
-    try:
-        Path(given).open("rb").close()
-    except OSError as error:
-        raise UsageError(f"{setting}: {given}: {error.strerror}") from error
+    trusted.read(given, FILE_MAX, f"{setting}: {given}")
     return Path(given)

@@ -44,12 +44,11 @@ GNUTLS = {
     "gnutls_deinit": END,
 }
 BY_NAME = OPENSSL | GNUTLS
+# Of Go's handshakes the return counts too: their calls on the socket are the session's.
 GO = {
     "crypto/tls.(*Conn).Read": READ,
     "crypto/tls.(*Conn).Write": WRITE,
-    "crypto/tls.(*Conn).clientHandshake": BEGIN_CLIENT._replace(
-        returns=True
-    ),  # its calls on the socket are the session's
+    "crypto/tls.(*Conn).clientHandshake": BEGIN_CLIENT._replace(returns=True),
     "crypto/tls.(*Conn).serverHandshake": BEGIN_SERVER._replace(returns=True),
     "crypto/tls.(*Conn).Close": END,
 }
