@@ -11,6 +11,8 @@
 #include "settle.h"
 #include "stream.h"
 
+#include "proxy.h" /* reads by what stream.h has */
+
 /* The kernel allows 33 tail calls: one to lay a call out, one to settle it, and these to follow it. */
 #define ROUNDS 31
 #define PIECES_MAX 4096
@@ -168,6 +170,7 @@ static u32 move_bytes(struct connection *c, const struct given *given, u32 count
 		settle(c, settlement(c, SETTLE_NOTHING), last_moved_ns(c));
 	for (u32 i = 0; i < count_given && i < 2; i++)
 		lay_out(&given[i], i);
+	skip_proxy_header(&work, c);
 	return follow(c);
 }
 

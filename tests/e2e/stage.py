@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from .tracer import Row, Tracer
 
-PORTS = 400
-FIRST_PORTS = range(12000, 19000, 500)  # below those that outgoing connections get; five digits each
+PORTS = 1000
+FIRST_PORTS = range(12000, 20000, PORTS)  # below those that outgoing connections get; five digits each
 
 
 def is_free(port: int) -> bool:

@@ -86,6 +86,7 @@ class Case:
     born: bool = True  # else picked up in mid-stream, and the side is not known
     off: bool = False  # no longer looked at, before the last close
     split: bool = True  # may be cut anywhere
+    pieced: bool = True  # may lie in pieces anywhere
 
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -683,10 +684,29 @@ OTHERS = (
         )
         for name, data in {
             "no method": b"G@T /x HTTP/1.1\r\n\r\n",
-            "the PROXY protocol": b"PROXY TCP4 10.0.0.1 10.0.0.2 1 2\r\nGET /proxy HTTP/1.1\r\n\r\n",
             "HTTP/2.0 over HTTP/1": b"GET /v2 HTTP/3.0\r\n\r\n",
             "prose": b"app1 saw request GET /x HTTP/1.1\n",
         }.items()
+    ),
+    *(
+        Case(
+            f"the PROXY protocol, version {version}",
+            (rq(header + GET), rs(OK), rq(GET), rs(HI)),
+            (exchange(), exchange(response_body_bytes=2)),
+            split=False,
+            pieced=False,
+        )
+        for version, header in (
+            (1, b"PROXY TCP4 10.0.0.1 10.0.0.2 1 2\r\n"),
+            (2, b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\x0a\0\0\1\x0a\0\0\2\0\1\0\2"),
+        )
+    ),
+    Case(
+        "the PROXY protocol, where nothing may stand before a request",
+        (rq(GET), rs(OK), rq(b"PROXY TCP4 10.0.0.1 10.0.0.2 1 2\r\n" + GET), rs(HI), rq(GET), rs(HI)),
+        (exchange(), exchange(response_body_bytes=2)),
+        {"desync_invalid": 1},
+        split=False,
     ),
     *(
         Case(

@@ -152,7 +152,7 @@ def test_one_byte_per_call(case: Case, side: str) -> None:
     check(case, player)
 
 
-@pytest.mark.parametrize(("case", "side"), variants())
+@pytest.mark.parametrize(("case", "side"), [variant for variant in variants() if variant.values[0].pieced])
 def test_one_byte_per_iovec(case: Case, side: str) -> None:
     player = Player(case, side)
     for step in case.steps:

@@ -34,6 +34,8 @@ def fuzz(*arguments: str, capture: bool = False) -> subprocess.CompletedProcess[
     always = [
         f"-max_len={INPUT_MAX}", f"-dict={HERE / 'http1.dict'}", f"-artifact_prefix={work_folder() / 'failed'}/",
         "-print_funcs=0", "-print_pcs=0", "-reload=0", "-entropic=0", "-timeout=10",
+        # The peak that it would limit is inherited from whoever starts it (ru_maxrss outlives exec).
+        "-rss_limit_mb=0", "-malloc_limit_mb=256",
     ]  # fmt: skip
     return subprocess.run(
         [str(build()), *always, *arguments],
