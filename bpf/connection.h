@@ -182,11 +182,29 @@ static __always_inline void read_place(struct sock *sk, u32 *stands_at)
 	stands_at[INGRESS] = sequence_read(sk);
 }
 
+/* A blank connection under this key; 0 if there is no room. */
+static __always_inline struct connection *connection_new(u64 key)
+{
+	int zero = 0;
+	struct connection *c = blank_connections.lookup(&zero);
+
+	if (!c || connections.update(&key, c)) {
+		count(COUNTER_CONNECTIONS_TABLE_FULL);
+		return 0;
+	}
+	c = connections.lookup(&key);
+	if (!c)
+		return 0;
+	c->key = key;
+	c->head.identity = random64();
+	c->head.moved_ns = bpf_ktime_get_ns();
+	return c;
+}
+
 static __always_inline struct connection *connection_open(const struct stream *s, u8 role, u8 born)
 {
 	u64 key = (u64)s->sk;
-	int zero = 0;
-	struct connection *c = blank_connections.lookup(&zero), *known;
+	struct connection *c, *known;
 	struct socket_summary summary = {};
 
 	summarise(s->sk, &summary);
@@ -203,16 +221,9 @@ static __always_inline struct connection *connection_open(const struct stream *s
 	known = connections.lookup(&key);
 	if (known) /* its end was not seen */
 		leave_peers(known, key);
-	if (!c || connections.update(&key, c)) {
-		count(COUNTER_CONNECTIONS_TABLE_FULL);
-		return 0;
-	}
-	c = connections.lookup(&key);
+	c = connection_new(key);
 	if (!c)
 		return 0;
-	c->key = key;
-	c->head.identity = random64();
-	c->head.moved_ns = bpf_ktime_get_ns();
 	c->head.inode = inode_of(s);
 	c->head.family = summary.family;
 	c->sequenced = summary.family != AF_UNIX_;

@@ -10,11 +10,15 @@
 #define IO_WORKER 0x10	      /* PF_IO_WORKER of linux/sched.h */
 #define NGINX 0x786e69676eULL /* "nginx", as a word */
 
+static __always_inline struct process process_here(void)
+{
+	return (struct process){process_start_ns(), bpf_get_current_pid_tgid() >> 32};
+}
+
 static __always_inline struct server *server_here(void)
 {
-	struct process key = {.start_ns = process_start_ns()};
+	struct process key = process_here();
 
-	key.tgid = bpf_get_current_pid_tgid() >> 32;
 	return servers.lookup(&key);
 }
 
@@ -38,9 +42,8 @@ static __always_inline struct server *server_noted(const struct process *of)
 
 static __always_inline void forget_server(void)
 {
-	struct process key = {.start_ns = process_start_ns()};
+	struct process key = process_here();
 
-	key.tgid = bpf_get_current_pid_tgid() >> 32;
 	servers.delete(&key);
 }
 
@@ -53,10 +56,8 @@ static __always_inline void count_served(struct connection *c)
 
 	if ((!begun && open == c->open) || (c->role != ROLE_SERVER && !c->served))
 		return;
-	if (!c->server.tgid) {
-		c->server.tgid = bpf_get_current_pid_tgid() >> 32;
-		c->server.start_ns = process_start_ns();
-	}
+	if (!c->server.tgid)
+		c->server = process_here();
 	key = c->server;
 	p = open ? server_noted(&key) : servers.lookup(&key);
 	if (!p)

@@ -67,25 +67,17 @@ static __always_inline bool hold_one(const struct tls_key *of)
 static __always_inline struct connection *session_open(const struct tls_key *of, u64 *key, u8 role,
 						       u8 born)
 {
-	int zero = 0;
 	u64 fresh = new_session_key();
-	struct connection *c = blank_connections.lookup(&zero);
+	struct connection *c;
 
 	*key = fresh;
 	if (!hold_one(of)) {
 		count(COUNTER_TLS_HELD_FULL);
 		return 0;
 	}
-	if (!c || connections.update(&fresh, c)) {
-		count(COUNTER_CONNECTIONS_TABLE_FULL);
-		return 0;
-	}
-	c = connections.lookup(&fresh);
+	c = connection_new(fresh);
 	if (!c)
 		return 0;
-	c->key = fresh;
-	c->head.identity = random64();
-	c->head.moved_ns = bpf_ktime_get_ns();
 	c->session = *of;
 	c->tls = 1;
 	c->fresh = !born;

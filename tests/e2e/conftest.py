@@ -41,16 +41,17 @@ def ports() -> Ports:
 
 
 @pytest.fixture(scope="session")
-def stage(ports: Ports, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    """One tracer sees the stage's ports and nothing else; one sees Python, for Unix sockets have no port.
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    """One tracer sees the stage's own ports and nothing else; one sees Python, for Unix sockets have no port.
 
     In a guest of the kernel lab, where nothing else runs, one sees it all but HTTPS, and leaves its ledger.
     """
+    own = Ports()
     if job := os.environ.get("LAB_JOB"):
         with trace("--tls", "off") as all_of_it:
-            yield Stage(all_of_it, all_of_it, ports, tmp_path_factory.mktemp("sockets"))
+            yield Stage(all_of_it, all_of_it, own, tmp_path_factory.mktemp("sockets"))
             ledger = all_of_it.stop().ledger
         Path(job, f"{CAPTURE}.ledger").write_text(ledger)
         return
-    with trace(*for_ports(ports.all)) as tcp, trace("--exe", os.path.realpath(sys.executable)) as unix:
-        yield Stage(tcp, unix, ports, tmp_path_factory.mktemp("sockets"))
+    with trace(*for_ports(own.all)) as tcp, trace("--exe", os.path.realpath(sys.executable)) as unix:
+        yield Stage(tcp, unix, own, tmp_path_factory.mktemp("sockets"))

@@ -32,10 +32,10 @@ preemption.copied = lambda programs, features: frozenset(programs)
 
 
 @pytest.fixture(scope="module")
-def stage(ports: Ports, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     folder = tmp_path_factory.mktemp("copies")
     (folder / "sitecustomize.py").write_text(ALWAYS)
-    own = Ports(beside=ports)
+    own = Ports()
     run = How(launcher=["unshare", "-m", "sh", "-c", WITH_TRACEFS, "sh"], paths=[str(folder)])
     with (
         trace(*for_ports(own.all), run=run) as tcp,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -83,6 +84,12 @@ def use(number):
 with ThreadPoolExecutor(connections) as pool:
     list(pool.map(use, range(connections)))
 """
+
+
+OF_OTHERS = re.compile(
+    r"\d+ HTTPS sessions \(each end\) whose port is not known \(--port\)"
+    r"|\d+ times a file with a TLS library was let go of|to be changed"
+)
 
 
 @dataclass(frozen=True)
@@ -194,6 +201,18 @@ def assert_told_once(rows: Sequence[Row], logged: list[tuple[str, str, int]], po
             assert attributes["url.full"].startswith("https://localhost:")
         else:
             assert attributes["url.scheme"] == "https"
+
+
+def assert_nothing_lost(ledger: str, count: int) -> None:
+    """So many were told, none lost, and what was not followed is of others: of the whole host that is counted."""
+    told = re.search(
+        r"^ledger exchanges: seen (\d+) = recorded (\d+) \+ in flight 0 \+ filtered (\d+)$", ledger, re.MULTILINE
+    )
+    assert told, ledger
+    seen_, recorded, filtered = map(int, told.groups())
+    assert (recorded, seen_) == (count, count + filtered)
+    found = ledger.partition("ledger not followed: ")[2].splitlines()[0]
+    assert [one for one in found.split(", ") if one != "nothing" and not OF_OTHERS.fullmatch(one)] == []
 
 
 def _line(attributes: Row) -> tuple[str, str, int]:

@@ -141,6 +141,10 @@ class Tracer:
         """How many rows came so far."""
         return len(self._rows)
 
+    def errors(self) -> list[str]:
+        """The lines of stderr so far."""
+        return list(self._errors)
+
     def stdout(self) -> str:
         """All that was printed so far."""
         return "".join(self._lines)

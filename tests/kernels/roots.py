@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import sys
 import tomllib
@@ -14,7 +15,7 @@ PACKAGES = (
     "python3", "python3-bpfcc", "python3-seccomp", "bash", "dash", "coreutils", "grep", "sed", "iproute2", "procps",
     "libcap2-bin", "nginx", "mount", "util-linux", "gcc", "libc6-dev", "liburing-dev", "curl", "mawk",
 )  # fmt: skip
-TESTS_NEED = ("pytest", "pytest-timeout", "hypothesis", "h11")
+TESTS_NEED = ("pytest", "pytest-timeout", "hypothesis", "h11", "trustme")
 KEPT_OF_THIS_MACHINE = ("passwd", "group", "hosts", "nsswitch.conf")
 
 
@@ -25,11 +26,12 @@ def _python_packages() -> list[str]:
 
 
 def root_of(source: Source) -> Path:
-    """Return the root for a source of packages; makes it at first."""
-    root = folder("roots") / source.name
+    """Return the root for a source of packages; makes it at first, and when other packages are needed."""
+    needs = hashlib.sha256("\n".join([*PACKAGES, *_python_packages()]).encode()).hexdigest()[:12]
+    root = folder("roots") / f"{source.name}-{needs}"
     if root.exists():
         return root
-    made = root.with_suffix(".new")
+    made = root.with_name(f"{root.name}.new")
     shutil.rmtree(made, ignore_errors=True)
     source.unpack(source.needed(*PACKAGES), made)
     for name, program in (("sh", "dash"), ("cc", "gcc"), ("awk", "mawk")):  # what their installation would have made
@@ -44,5 +46,8 @@ def root_of(source: Source) -> Path:
         "--platform=manylinux_2_28_aarch64",
         f"--target={made}/usr/local/lib/python{version}/dist-packages", *_python_packages(),
     )  # fmt: skip
+    for other in root.parent.glob(f"{source.name}*"):
+        if other != made:
+            shutil.rmtree(other)
     made.rename(root)
     return root

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import select
+import signal
 import socket
 import subprocess
 import sys
@@ -35,7 +36,7 @@ class TlsStart:
         told = {"include": list(include), "exclude": list(exclude), "pids": list(pids), "sandbox": sandbox}
         self._channel.send(json.dumps(told).encode())
         self.counts = {"attached": 0, "refused": 0, "changed": 0}
-        self._ended = False
+        self._ended = self._late = False
 
     def finish(self, programs: dict[str, int], stop: Callable[[], bool]) -> None:
         """Hand the programs over, and wait until they are attached."""
@@ -47,14 +48,20 @@ class TlsStart:
             answer = b""
         if answer:
             self.counts = json.loads(answer)
-        elif not stop():
+        elif self._process.poll() is not None:
             self._warn()
+        elif not stop():
+            self._late = True
+            log.warning("TLS is not followed yet: to look through what runs here takes more than %g s", ATTACH_S)
 
     def check(self) -> None:
         """Take in what it has said; say so, once, if the process has ended by itself."""
         with suppress(ConnectionError):
             while select.select([self._channel], [], [], 0)[0] and (said := self._channel.recv(MESSAGE_BYTES)):
                 self.counts = json.loads(said)
+                if self._late:
+                    self._late = False
+                    log.warning("TLS is followed from now on")
         if not self._ended and self._process.poll() is not None:
             self._warn()
 
@@ -74,7 +81,9 @@ class TlsStart:
 
     def _warn(self) -> None:
         self._ended = True
-        log.error("TLS is not followed: the process that attaches to TLS libraries has ended")
+        status = self._process.returncode
+        how = f"by signal {-status} ({signal.strsignal(-status)})" if status < 0 else f"with status {status}"
+        log.error("TLS is not followed any more: the process that attaches to TLS libraries has ended %s", how)
 
     def _receive(self, seconds: float, stop: Callable[[], bool]) -> bytes:
         for _ in range(int(seconds / LOOK_S)):
