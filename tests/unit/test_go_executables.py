@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import random
 import shutil
 import subprocess
@@ -35,7 +36,9 @@ def test_entries_and_returns_are_where_the_table_says(tmp_path: Path) -> None:
         CODE_AT + FUNCTION_BYTES * i + at
         for i, name in enumerate(NAMES)
         if tls_functions.GO[name].returns
-        for at in range(half, FUNCTION_BYTES, len(RET))
+        for at in (
+            [half] if platform.machine() == "x86_64" else range(half, FUNCTION_BYTES, len(RET))
+        )  # what is come to
     ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+import struct
 import subprocess
 import time
 from pathlib import Path
@@ -88,3 +89,54 @@ def test_code_that_is_none_is_refused() -> None:
     if X86:
         with pytest.raises(Refused, match="not known"):
             returns.look_into(NOP * 8 + b"\x06" + RET)
+
+
+@pytest.mark.skipif(not X86, reason="of x86")
+@pytest.mark.parametrize(
+    "code",
+    [
+        b"\x67\x0f\xb9\x40\x0c" + RET,  # UD1, which Capstone takes for shorter than it is
+        b"\x75\x01" + b"\x05\xc3\x90\x90\x90" + RET,  # JNE into an instruction, which has C3 in it
+        b"\x74\x02\x90\x0f",
+    ],
+)
+def test_code_whose_sizes_are_in_doubt_is_refused(code: bytes) -> None:
+    with pytest.raises(Refused, match="not known"):
+        returns.look_into(code)
+
+
+@pytest.mark.skipif(not X86, reason="of x86")
+def test_a_return_that_nothing_leads_to_is_left_alone() -> None:
+    assert returns.look_into(b"\xeb\x01" + RET + RET).returns == [3]
+    assert returns.look_into(b"\x75\x01" + RET + RET).returns == [2, 3]
+
+
+@pytest.mark.parametrize("megabytes", [1, 64])
+def test_a_function_that_is_too_long_costs_nothing(tmp_path: Path, megabytes: int) -> None:
+    path, size = library(tmp_path), megabytes << 20
+    raw = path.read_bytes()
+    table = next(one for one in _sections(raw) if one[1] == 11)  # SHT_DYNSYM
+    symbols = [
+        at
+        for at in range(table[4], table[4] + table[5], 24)
+        if raw[at + 4] & 15 == 2 and raw[at + 16 : at + 24] != bytes(8)
+    ]
+    grown = bytearray(raw)
+    for at in symbols:
+        grown[at + 16 : at + 24] = size.to_bytes(8, "little")
+    for at in range(int.from_bytes(raw[32:40], "little"), len(raw), 56):
+        if (
+            at + 56 <= int.from_bytes(raw[32:40], "little") + 56 * int.from_bytes(raw[56:58], "little")
+            and raw[at + 4] & 1
+        ):
+            grown[at + 32 : at + 40] = (2 * size).to_bytes(8, "little")  # p_filesz of what is run
+    path.write_bytes(grown)
+    os.truncate(path, 3 * size)
+    begun = time.thread_time()
+    assert "too long" in places.find_in(str(path)).obstacle
+    assert time.thread_time() - begun < 0.5
+
+
+def _sections(raw: bytes) -> list[tuple[int, ...]]:
+    at, size, count = int.from_bytes(raw[40:48], "little"), *struct.unpack_from("<HH", raw, 58)
+    return [struct.unpack_from("<IIQQQQ", raw, at + size * index) for index in range(count)]

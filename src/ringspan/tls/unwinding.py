@@ -13,7 +13,7 @@ from ringspan.tls.elf import Elf
 
 HEADER, ENTRY, DESCRIPTION = struct.Struct("<BBBBiI"), struct.Struct("<ii"), struct.Struct("<IIiI")
 ENCODINGS = (1, 0x1B, 0x03, 0x3B)  # version; pointers of 4 bytes, relative to where they stand, plain, to the table
-FUNCTIONS_MAX, CODE_MAX = 1 << 22, 1 << 17
+FUNCTIONS_MAX = 1 << 22
 
 
 class Unwinding:
@@ -41,6 +41,6 @@ class Unwinding:
         begin, place = self._entry(index)
         at = self._elf.offset(place)
         _, _, relative, size = DESCRIPTION.unpack(self._elf.file.read(at, DESCRIPTION.size))
-        if place + 8 + relative != begin or not begin <= address < begin + min(size, CODE_MAX):
+        if place + 8 + relative != begin or not begin <= address < begin + size:
             raise Refused("where a function of it ends is not told")
         return Span(self._elf.offset(begin), size)
