@@ -18,7 +18,7 @@ from ringspan import contract
 from ringspan.probe import tls_functions
 from ringspan.tls import elf, libraries
 from ringspan.tls.bounded import Bounded, Refused
-from ringspan.tls.libraries import Mapped, Wanted
+from ringspan.tls.libraries import Wanted
 from unit.harness import compiler
 
 SOURCE = "int SSL_read(void) { return 1; }\nint SSL_write(void) { return 2; }\nint main(void) { return SSL_read() - SSL_write(); }\n"
@@ -146,7 +146,7 @@ def test_a_cache_that_is_none_names_nothing(tmp_path: Path, raw: bytes) -> None:
 def test_what_a_process_has_mapped() -> None:
     path = os.path.realpath(sys.executable)
     mine = list(libraries.of_process(os.getpid()))
-    assert Mapped(os.getpid(), path, os.stat(path).st_ino) in mine  # noqa: PTH116
+    assert (os.getpid(), path, os.stat(path).st_ino) in [one[:3] for one in mine]  # noqa: PTH116
     assert len(mine) == len({one.path for one in mine})
     assert all(one.path.startswith("/") for one in mine)
     assert list(libraries.of_process(1 << 22)) == []

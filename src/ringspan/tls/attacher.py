@@ -7,7 +7,6 @@ reading other processes' files and attaching take, and no others; it reads nothi
 
 from __future__ import annotations
 
-import errno
 import itertools
 import json
 import logging
@@ -15,37 +14,26 @@ import os
 import select
 import signal
 import socket
-import stat
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import BinaryIO
+from pathlib import Path
 
 from ringspan import privileges, sandbox
 from ringspan.probe import btf
 from ringspan.probe.compiler import die_with_parent
 from ringspan.tls import libraries, places
+from ringspan.tls.bounded import open_file
 from ringspan.tls.followed import ALL, File, Files, Found
 from ringspan.tls.libraries import Mapped, Wanted
 from ringspan.tls.mappings import Key, Mappings
 
-LOOK_S, LOOK_AT_ALL_S = 0.02, 2.0
+LOOK_S, LOOK_AT_ALL_S, FORGET_S = 0.02, 2.0, 10.0
 BETWEEN_LOOKS_S = 0.002  # however much is being mapped
 JUDGED_MAX = 1 << 16
 MESSAGE_BYTES, DESCRIPTORS = 1 << 16, 64
 log = logging.getLogger("ringspan.tls.attacher")  # it is run as a program
-
-
-def _plain_file(path: str) -> BinaryIO:
-    """Open a file to read, if it is one: to open a device, or to wait at a FIFO, is what a stranger may want."""
-    place = os.open(path, os.O_PATH | os.O_CLOEXEC)
-    try:
-        if not stat.S_ISREG(os.fstat(place).st_mode):
-            raise OSError(errno.EINVAL, "not a file")
-        return open(f"/proc/self/fd/{place}", "rb")  # noqa: PTH123
-    finally:
-        os.close(place)
 
 
 class Attacher:
@@ -55,58 +43,91 @@ class Attacher:
         self._wanted = wanted
         self._judged: set[File] = set()
         self.files = files
+        self._next_forget = time.monotonic() + FORGET_S
 
     def look_into(self, path: str, inode: int = 0, name: str = "", pid: int = ALL) -> bool:
         """Look into a file, unless that was done before; returns whether it is there.
 
         `inode`: if it is still this one; `name`: as others know it; `pid`: a process that uses it.
         """
-        name = name or path
-        if not self._wanted(name):
+        return self._look(path, Found(path, name or path, pid), inode)
+
+    def _look(self, path: str, found: Found, inode: int = 0) -> bool:
+        if not self._wanted(found.name):
             return True
-        with suppress(OSError), _plain_file(path) as file:
-            key = File.of(file.fileno())
-            if inode not in (0, key.inode):
-                return False
-            if self.files.take(key, pid) or key in self._judged:
-                return True
-            found = places.find(file.fileno())
-            if not found.obstacle:
-                self.files.follow(key, file.fileno(), Found(path, name, pid, found))
-                return True
-            if len(self._judged) >= JUDGED_MAX:
-                self._judged.clear()
-            self._judged.add(key)
+        try:
+            fd = open_file(path)
+        except BlockingIOError:  # somebody holds a lease of it
+            self.files.defer(found)
             return True
-        return False
+        except OSError:
+            return False
+        try:
+            return self._look_into(fd, inode, found)
+        finally:
+            os.close(fd)
+            self.files.let_go()  # whoever waits for a file waits no longer than one takes to look into
+
+    def _look_into(self, fd: int, inode: int, found: Found) -> bool:
+        key = File.of(fd)
+        if inode not in (0, key.inode):
+            return False
+        if not self._wanted(found.name, str(Path(f"/proc/self/fd/{fd}").readlink())):
+            return True
+        if self.files.take(key, found.pid) or key in self._judged:
+            return True
+        there = places.find(fd)
+        if not there.obstacle:
+            self.files.follow(key, fd, found._replace(places=there))
+            return True
+        if len(self._judged) >= JUDGED_MAX:
+            self._judged.clear()
+        self._judged.add(key)
+        return True
 
     def look_at_all(self) -> None:
         """Look into what the linker's cache names, and what processes have mapped."""
-        for path in libraries.cached():
+        for path in self._cached():
             for pid in self.files.pids or (ALL,):
                 self.look_into(path, pid=pid)
         known = set()
         for one in self._mapped():
-            key = one.path, one.inode, one.pid if self.files.pids else ALL
+            key = one.path, one.device, one.inode, one.pid if self.files.pids else ALL
             if key not in known or not one.inode:
                 known.add(key)
                 self.look_into_mapped(one)
+
+    def _cached(self) -> set[str]:
+        """Return what the linker's cache names, by the paths that processes' maps have."""
+        return {os.path.realpath(path) for path in libraries.cached() if not self._wanted.excludes(path)}
 
     def _mapped(self) -> Iterator[Mapped]:
         if not self.files.pids:
             return libraries.running()
         return itertools.chain.from_iterable(map(libraries.of_process, self.files.pids))
 
-    def look_into_mapped(self, one: Mapped) -> None:
-        """Look into a file that a process has mapped; if that is gone, by the same path as ours."""
-        if one.path[:1] == "/" and not self.look_into(one.through, one.inode, one.path, one.pid):
-            self.look_into(one.path, one.inode, pid=one.pid)
+    def look_into_mapped(self, one: Mapped) -> bool:
+        """Look into a file that a process has mapped; if that is gone, by the same path as ours.
+
+        Returns whether it was there.
+        """
+        return (
+            one.path[:1] != "/"
+            or self.look_into(one.through, one.inode, one.path, one.pid)
+            or self.look_into(one.path, one.inode, pid=one.pid)
+        )
 
     def settle(self) -> None:
-        """See to files that change."""
-        for found in self.files.settle():
-            if not self.look_into(found.path, name=found.name, pid=found.pid):
-                self.look_into(found.name, pid=found.pid)
+        """See to files that change, and to those that nobody uses any more."""
+        for found, path in self.files.settle():
+            if not self._look(path, found):
+                self._look(found.name, found)
+        if self.files and time.monotonic() >= self._next_forget:
+            self._next_forget = time.monotonic() + FORGET_S
+            was_full = self.files.full
+            self.files.forget({one.inode for one in libraries.running()}, self._cached())
+            if was_full:
+                self.look_at_all()
 
 
 class Watch:
@@ -148,10 +169,11 @@ class Watch:
             known = key, mapped.pid if pids else ALL
             if known in self._known or (pids and mapped.pid not in pids):
                 continue
+            if not self._attacher.look_into_mapped(mapped):
+                continue  # gone with its process: the next one that maps it tells
             if len(self._known) >= JUDGED_MAX:
                 self._known.clear()
             self._known.add(known)
-            self._attacher.look_into_mapped(mapped)
         if self._mappings.lost:
             self._mappings.lost = False
             self._attacher.look_at_all()
@@ -171,6 +193,8 @@ def serve(channel: socket.socket) -> None:
     if told["sandbox"]:
         sandbox.enter(attaching=True)
     attacher.look_at_all()
+    while not select.select([channel], [], [], LOOK_S)[0]:  # the programs take a while: nobody is to wait for them
+        attacher.settle()
     data, fds, _, _ = socket.recv_fds(channel, MESSAGE_BYTES, DESCRIPTORS)
     if not data:
         return

@@ -6,7 +6,9 @@ end the process. What would take more than the budget is refused, by a reason th
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import time
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -33,6 +35,21 @@ class Found(NamedTuple):
     place: int
     raw: bytes
     here: int
+
+
+def open_file(path: str) -> int:
+    """Open a stranger's file to read; returns its descriptor, raises OSError if it is none.
+
+    To open a device, or to wait at a FIFO, is what a stranger may want; so is to wait for whoever holds a lease of it:
+    that raises BlockingIOError.
+    """
+    place = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISREG(os.fstat(place).st_mode):
+            raise OSError(errno.EINVAL, "not a file")
+        return os.open(f"/proc/self/fd/{place}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    finally:
+        os.close(place)
 
 
 class Bounded:

@@ -8,7 +8,7 @@ import os
 import resource
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -21,18 +21,24 @@ from ringspan.tls.places import LIBRARY, Places
 
 FILES_MAX, PIDS_MAX = 512, 16  # of more processes, all are attached to: each has links of its own
 DESCRIPTORS, SPARE_DESCRIPTORS, THREADS = 1024, 256, 16
-SETTLE_S = 0.5
+SETTLE_S, SETTLE_MAX_S, DEFERRED_MAX = 0.5, 60.0, 1024
+Place = tuple[int, int]  # device, inode
 PROGRAM = "on_{}_{}@{}"  # bpf/tls_programs.h
 ALL = 0  # in a process's place
 log = logging.getLogger(__name__)
 
 
 class File(NamedTuple):
-    """What tells a file from others: as `stat` has it, with the time of its last change."""
+    """What tells a file from others, as `stat` has it, and what is in it from what was before: its last change."""
 
     device: int
     inode: int
     changed_ns: int
+
+    @property
+    def place(self) -> Place:
+        """What tells a file from others while it is held."""
+        return self.device, self.inode
 
     @classmethod
     def of(cls, fd: int) -> File:
@@ -47,7 +53,16 @@ class Found(NamedTuple):
     path: str
     name: str
     pid: int
-    places: Places
+    places: Places = Places()
+    tries: int = 0  # so far
+
+
+class Again(NamedTuple):
+    """A file that is to be looked into again, when, and by which descriptor: nobody may use it any more."""
+
+    due: float
+    found: Found
+    held: int = -1
 
 
 @dataclass
@@ -66,12 +81,13 @@ class Files:
         asked = frozenset(pids)
         self.pids = asked if len(asked) <= PIDS_MAX else frozenset()
         self._programs: dict[str, int] = {}
-        self._followed: dict[File, Followed] = {}
-        self._unsettled: list[tuple[float, Found]] = []
+        self._followed: dict[Place, Followed] = {}
+        self._unsettled: list[Again] = []
         self._guards = Guards()
         self._by_process: bool | None = None
         self._descriptors = _descriptors() - SPARE_DESCRIPTORS
         self.refused = self.changed = 0
+        self.full = False
 
     def __len__(self) -> int:
         """Return how many there are."""
@@ -79,7 +95,7 @@ class Files:
 
     def take(self, key: File, pid: int) -> bool:
         """Attach to a file for a process, if it is one that is followed; returns whether it is."""
-        followed = self._followed.get(key)
+        followed = self._followed.get(key.place)
         if followed:
             self._link(followed, pid)
         return bool(followed)
@@ -96,13 +112,21 @@ class Files:
                 raise BlockingIOError(errno.EAGAIN, "it has changed")  # noqa: TRY301
         except BlockingIOError:
             self._drop(fd)
-            self._unsettled.append((time.monotonic() + SETTLE_S, found))
+            self.defer(found)
         except OSError as error:
             self._drop(fd)
             log.warning("TLS of %s is not followed: cannot tell when it is written to: %s", *_words(found, error))
         else:
-            self._followed[key] = Followed(found, fd)
-            self._link(self._followed[key], found.pid)
+            self._followed[key.place] = Followed(found, fd)
+            self._link(self._followed[key.place], found.pid)
+
+    def defer(self, found: Found) -> None:
+        """Have a file looked into later, and ever later: who keeps it from being read may be a stranger."""
+        if len(self._unsettled) < DEFERRED_MAX:
+            due = time.monotonic() + min(SETTLE_S * 2**found.tries, SETTLE_MAX_S)
+            self._unsettled.append(Again(due, found._replace(tries=found.tries + 1, places=Places())))
+        else:
+            self.refused += 1
 
     def begin(self, programs: dict[str, int]) -> None:
         """Take the programs; attach to what was found before they came."""
@@ -111,28 +135,53 @@ class Files:
             for pid in list(followed.links):
                 self._link(followed, pid)
 
-    def settle(self) -> Iterator[Found]:
-        """Let go of files that are about to be written to; yield those that are to be looked into again."""
+    def let_go(self) -> None:
+        """Let go of files that are about to be written to."""
         for fd in self._guards.broken():
-            for key in [key for key, one in self._followed.items() if one.fd == fd]:
-                self._let_go(key)
+            for place in [place for place, one in self._followed.items() if one.fd == fd]:
+                self._let_go(place)
+
+    def settle(self) -> Iterator[tuple[Found, str]]:
+        """Let go of such files; yield those that are to be looked into again, with the path to open."""
+        self.let_go()
         now = time.monotonic()
-        due = [found for at, found in self._unsettled if at <= now]
-        self._unsettled = [one for one in self._unsettled if one[0] > now]
-        yield from due
+        due = [one for one in self._unsettled if one.due <= now]
+        self._unsettled = [one for one in self._unsettled if one.due > now]
+        for one in due:
+            yield one.found, one.found.path if one.held < 0 else f"/proc/self/fd/{one.held}"
+            if one.held >= 0:
+                os.close(one.held)
+
+    def forget(self, mapped: Container[int], kept: Container[str]) -> None:
+        """Let go of files that nobody has mapped: of deleted ones, and if there is no room, of all but those `kept`.
+
+        `mapped`: numbers of inodes; `kept`: names.
+        """
+        for place, one in list(self._followed.items()):
+            unused = self.full and one.found.name not in kept
+            if place[1] not in mapped and (unused or not os.fstat(one.fd).st_nlink):
+                self._end(self._followed.pop(place))
+        self.full = False
 
     def end(self) -> None:
         """Detach; side by side, since each waits for the kernel."""
         _close([link for followed in self._followed.values() for links in followed.links.values() for link in links])
         self._followed = {}
 
-    def _let_go(self, key: File) -> None:
-        followed = self._followed.pop(key)
+    def _let_go(self, place: Place) -> None:
+        followed = self._followed.pop(place)
+        due, path = time.monotonic() + SETTLE_S, f"/proc/self/fd/{followed.fd}"
+        held = [os.open(path, os.O_PATH | os.O_CLOEXEC) for _ in followed.links]
+        self._end(followed)
+        self.changed += 1
+        self._unsettled += [
+            Again(due, followed.found._replace(pid=pid, tries=0), fd)
+            for pid, fd in zip(followed.links, held, strict=True)
+        ]
+
+    def _end(self, followed: Followed) -> None:
         _close([link for links in followed.links.values() for link in links])
         self._drop(followed.fd)
-        self.changed += 1
-        due = time.monotonic() + SETTLE_S
-        self._unsettled += [(due, followed.found._replace(pid=pid)) for pid in followed.links]
 
     def _drop(self, fd: int) -> None:
         self._guards.remove(fd)
@@ -150,6 +199,7 @@ class Files:
                 "TLS of %s is not followed: %s files are; nor is that of others", printable(found.name), len(self)
             )
         self.refused += 1
+        self.full = True
         return False
 
     def _is_multi(self, places: Places) -> bool:

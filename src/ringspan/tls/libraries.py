@@ -26,16 +26,21 @@ class Wanted:
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
 
-    def __call__(self, path: str) -> bool:
-        """Whether a file may hold a TLS library, and is asked for."""
-        if any(fnmatch.fnmatchcase(path, one) for one in self.exclude):
-            return False
+    def __call__(self, *paths: str) -> bool:
+        """Whether a file may hold a TLS library by any of its paths, is asked for, and by none is not to be."""
+        return not any(map(self.excludes, paths)) and any(map(self._may_be, paths))
+
+    def excludes(self, path: str) -> bool:
+        """Whether a file is not to be followed, if this is one of its paths."""
+        return _matches(path, self.exclude)
+
+    def _may_be(self, path: str) -> bool:
         name = path.rpartition("/")[2]
-        return (
-            not SHARED.search(name)
-            or bool(NAMED.fullmatch(name))
-            or any(fnmatch.fnmatchcase(path, one) for one in self.include)
-        )
+        return not SHARED.search(name) or bool(NAMED.fullmatch(name)) or _matches(path, self.include)
+
+
+def _matches(path: str, globs: tuple[str, ...]) -> bool:
+    return any(fnmatch.fnmatchcase(path, one) for one in globs)
 
 
 class Mapped(NamedTuple):
@@ -44,6 +49,7 @@ class Mapped(NamedTuple):
     pid: int
     path: str
     inode: int
+    device: bytes = b""  # as /proc/PID/maps has it
 
     @property
     def through(self) -> str:
@@ -78,7 +84,7 @@ def of_process(pid: int, proc: Path = Path("/proc")) -> Iterator[Mapped]:
         words = line.split(None, 5)
         if len(words) == 6 and words[1][2:3] == b"x" and words[5][:1] == b"/" and words[5] not in known:
             known.add(words[5])
-            yield Mapped(pid, os.fsdecode(words[5]), int(words[4]))
+            yield Mapped(pid, os.fsdecode(words[5]), int(words[4]), words[3])
 
 
 def running(proc: Path = Path("/proc")) -> Iterator[Mapped]:

@@ -6,9 +6,11 @@ import os
 import struct
 from typing import NamedTuple
 
+import capstone
+
 from ringspan.probe import tls_functions
 from ringspan.tls import golang, returns
-from ringspan.tls.bounded import Bounded, Refused
+from ringspan.tls.bounded import Bounded, Refused, open_file
 from ringspan.tls.elf import NO_ELF, OTHER_MACHINE, Elf
 
 LIBRARY, GO = "tls", "go"  # as the programs are named in bpf/tls_programs.h
@@ -40,14 +42,14 @@ def find(fd: int) -> Places:
         return _of_go(elf, go) if go else _of_library(elf)
     except Refused as refused:
         return Places(language, obstacle=str(refused))
-    except (OSError, ValueError, OverflowError, struct.error) as error:
+    except (OSError, ValueError, OverflowError, MemoryError, struct.error, capstone.CsError) as error:
         return Places(obstacle=f"it cannot be read ({error})")
 
 
 def find_in(path: str) -> Places:
     """Look into a file by its path."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = open_file(path)
     except OSError as error:
         return Places(obstacle=error.strerror or str(error))
     try:

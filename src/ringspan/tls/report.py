@@ -38,10 +38,10 @@ class Library(NamedTuple):
 
 def in_use() -> list[Library]:
     """Look into what all processes have mapped, each file once."""
-    users: dict[tuple[str, int], list[Mapped]] = defaultdict(list)
+    users: dict[tuple[str, bytes, int], list[Mapped]] = defaultdict(list)
     for one in libraries.running():
-        users[one.path, one.inode].append(one)
-    found = (_judged(path, some) for (path, _), some in sorted(users.items()))
+        users[one.path, one.device, one.inode].append(one)
+    found = (_judged(path, some) for (path, _, _), some in sorted(users.items()))
     return [one for one in found if one]
 
 
