@@ -85,10 +85,10 @@ def test_the_systems_own_libraries() -> None:
 
 
 def test_code_that_is_none_is_refused() -> None:
-    assert returns.look_into(CODE).returns[0] == len(CODE) // 2
+    assert returns.MACHINE.look_into(CODE).returns[0] == len(CODE) // 2
     if X86:
         with pytest.raises(Refused, match="not known"):
-            returns.look_into(NOP * 8 + b"\x06" + RET)
+            returns.MACHINE.look_into(NOP * 8 + b"\x06" + RET)
 
 
 @pytest.mark.skipif(not X86, reason="of x86")
@@ -102,13 +102,13 @@ def test_code_that_is_none_is_refused() -> None:
 )
 def test_code_whose_sizes_are_in_doubt_is_refused(code: bytes) -> None:
     with pytest.raises(Refused, match="not known"):
-        returns.look_into(code)
+        returns.MACHINE.look_into(code)
 
 
 @pytest.mark.skipif(not X86, reason="of x86")
 def test_a_return_that_nothing_leads_to_is_left_alone() -> None:
-    assert returns.look_into(b"\xeb\x01" + RET + RET).returns == [3]
-    assert returns.look_into(b"\x75\x01" + RET + RET).returns == [2, 3]
+    assert returns.MACHINE.look_into(b"\xeb\x01" + RET + RET).returns == [3]
+    assert returns.MACHINE.look_into(b"\x75\x01" + RET + RET).returns == [2, 3]
 
 
 @pytest.mark.parametrize("megabytes", [1, 64])
