@@ -5,24 +5,33 @@ What a decoder would find counts too: each text is looked at as it is, and perce
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator
 from typing import NamedTuple
 from urllib.parse import unquote
 
 REDACTED = "REDACTED"
+# A name may be a part of another: user[pass], data.pass, db_pass; of what is a word too, not after _ (country_code).
+_OPENS, _ENDS = r"(?:^|[\[\]./\s+\0-\x1f])", r"(?=$|[\[\].\s+\0-\x1f])"
 SECRET_KEY = re.compile(
     r"token|passw|passphrase|passcode|pwd|secret|signature|credential|session|sess?id|jwt|bearer|hmac|saml|assertion"
     r"|(?:api|access|private|auth|app|application|client|encryption|subscription|account|master|shared)[-_.]?key"
     r"|(?:auth|device|otp|verification|pin|activation|reset|user)[-_.]?(?:code|pass)"
-    r"|^(?:sig|auth|authorization|sid|otp|pin|pass|pw|key|code|ticket)$",
+    rf"|{_OPENS}(?:auth|authorization|sid|key|code|ticket){_ENDS}"
+    rf"|(?:{_OPENS}|[-_])(?:sig|otp|pin|pass|pw){_ENDS}"
+    rf"|(?-i:(?<=[a-z])(?:Otp|Pin|Pass|Pw){_ENDS})",
     re.IGNORECASE,
 )
+PARTS, CONTROLS = re.compile(r"[\[\]./\s+\0-\x1f]+"), re.compile(r"[\0-\x1f\x7f]+")
 # What is a secret by its form, whatever it is called: JSON in base64 (a JWT), and what issuers of keys mark as theirs.
 TOKEN = re.compile(
     r"eyJ[A-Za-z0-9_-]{10,}|(?:gh[opsur]|github_pat|glpat|npm|pypi|dop_v1|shpat|[sr]k_live|[sr]k_test)[_-][A-Za-z0-9_-]{16,}"
+    r"|(?i:bearer[ +\t]+[A-Za-z0-9._~+/=-]{8})"
+    r"|(?i:basic)[ +\t]+(?=[A-Za-z0-9+/_-]*(?:[0-9=]|[a-z][A-Z]))[A-Za-z0-9+/=_-]{6}"
     r"|xox[abeprs]-[A-Za-z0-9-]{10,}|bot\d{6,}:[A-Za-z0-9_-]{20,}|(?:AKIA|ASIA)[A-Z0-9]{16}|AIza[A-Za-z0-9_-]{30,}|sk-[A-Za-z0-9_-]{20,}"
 )
+WHOLE_TOKEN = re.compile(rf"(?:{TOKEN.pattern})[A-Za-z0-9._~+/=-]*")
 # A segment of a path that a secret follows, if what follows it is not plainly a word.
 BEFORE_SECRET = re.compile(
     r"(?:.*[-_])?(?:tokens?|reset|passwords?|secrets?|verify|verification|confirm|confirmation|activate|activation|invites?"
@@ -32,14 +41,15 @@ BEFORE_SECRET = re.compile(
 # Segments after which all that looks random is one: of incoming webhooks.
 BEFORE_SECRETS = re.compile(r"webhooks?|services|hooks", re.IGNORECASE)
 ORIGIN = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://[^/]*")
-MARK = r"((?::|%(?:25)*3a)(?:[/\\]|%(?:25)*(?:2f|5c)){2})"  # begins at what is rare: linear
-AT = r"(?:@|%(?:25)*40)"
-USERINFO = re.compile(rf"{MARK}[^/?#]*{AT}", re.IGNORECASE)
-MARKED = re.compile(MARK, re.IGNORECASE)
-CUT_USERINFO = re.compile(rf"{MARK}(?:[^/?#]*{AT}|[^/?#]*\Z)", re.IGNORECASE)
+# Before userinfo: two slashes, or a scheme that browsers know with fewer. What follows is passed over at once: linear.
+_COLON, _SLASH, _AT = r"(?::|%(?:25)*3a)", r"(?:[/\\]|%(?:25)*(?:2f|5c))", r"(?:@|%(?:25)*40)"
+MARKED = re.compile(rf"((?:https?|wss?|ftps?){_COLON}{_SLASH}?(?!{_SLASH})|{_SLASH}{{2,}})([^/?#]*)", re.IGNORECASE)
+LAST_AT = re.compile(rf".*{_AT}", re.IGNORECASE | re.DOTALL)
 QUERY = re.compile(r"[?#]")
 SEPARATOR = re.compile(r"[?&;#]")
 ENCODED_MARK = re.compile(r"(%(?:25)*3f)", re.IGNORECASE)
+KEY_OPENS = re.compile(r"[{},(\"'\\\s+&=?;#]")
+BLANKS, QUOTES = " \t\r\n+", ('"', "'", "\\")
 DECODINGS_MAX = 8
 
 
@@ -77,11 +87,22 @@ def configure(policy: Policy) -> None:
 
 
 def _is_secret(name: str) -> bool:
-    """Whether a name is one of secrets."""
+    """Whether a name is one of secrets, or a part of it is."""
     policy = _policies[0]
-    if policy.keys and policy.keys.fullmatch(name):
+    if not policy.keys and not policy.spared:
+        return _looks_secret(name)
+    parts = [part for part in (name, *PARTS.split(name)) if part]
+    if policy.keys and any(map(policy.keys.fullmatch, parts)):
         return True
-    return bool(SECRET_KEY.search(name)) and not (policy.spared and policy.spared.fullmatch(name))
+    if not policy.spared or not _looks_secret(name):
+        return _looks_secret(name)
+    spared = policy.spared.fullmatch
+    return not spared(name) and any(_looks_secret(part) and not spared(part) for part in parts[1:])
+
+
+def _looks_secret(name: str) -> bool:
+    """Whether a name looks like one of secrets; some servers pass over control characters."""
+    return bool(SECRET_KEY.search(name) or (CONTROLS.search(name) and SECRET_KEY.search(CONTROLS.sub("", name))))
 
 
 def query(text: str, *, cut: bool = False) -> str:
@@ -100,13 +121,13 @@ def query(text: str, *, cut: bool = False) -> str:
 def path(text: str, *, cut: bool = False) -> str:
     """Replace userinfo of URLs inside a path, and secret-looking values of path parameters and of an encoded query."""
     if _entangled(text):
-        return f"{url(MARKED.split(_decoded(text), 1)[0])}://{REDACTED}"
+        return _before_userinfo(_decoded(text))
     text = userinfo(text, cut=cut)
     if _hidden(text, cut=cut):
         return url(userinfo(_decoded(text), cut=cut))
     before, *after = ENCODED_MARK.split(text, 1)
-    if ";" in before:
-        before = "/".join(_parameters(segment) for segment in before.split("/"))
+    if any(mark in before for mark in ";=%") and any(map(_tells, _decodings(before))):
+        before = "/".join(map(_parameters, before.split("/")))
     before = _segments(before)
     return f"{before}{after[0]}{query(after[1])}" if after else before
 
@@ -123,7 +144,20 @@ def url(text: str, *, cut: bool = False) -> str:
 
 def userinfo(text: str, *, cut: bool = False) -> str:
     """Replace what stands before the last @ of each authority in a text; of one that was cut, all of an unended one."""
-    return (CUT_USERINFO if cut else USERINFO).sub(rf"\1{REDACTED}:{REDACTED}@", text)
+
+    def without(match: re.Match[str]) -> str:
+        mark, whole = match.groups()
+        found = LAST_AT.match(whole)
+        if not found and not (cut and match.end() == len(text)):
+            return match[0]
+        return f"{mark}{REDACTED}:{REDACTED}@{whole[found.end() :] if found else ''}"
+
+    return MARKED.sub(without, text)
+
+
+def token(text: str) -> str:
+    """Replace what is a secret by its form, in a text that is no URL."""
+    return WHOLE_TOKEN.sub(REDACTED, text)
 
 
 def authority(text: str) -> str:
@@ -154,13 +188,18 @@ def _hidden(text: str, *, cut: bool = False) -> bool:
 
 def _entangled(text: str) -> bool:
     """Whether what looks like userinfo has a secret-looking key in it: to replace the one would uncover the other."""
-    decoded = _decoded(text)
-    for match in (*USERINFO.finditer(text), *USERINFO.finditer(decoded)):
-        inside = _decoded(match[0])
-        keys = (*_names(inside), *SEPARATOR.split(inside)[1:])
-        if any(map(_is_secret, keys)):
+    for match in (*MARKED.finditer(text), *MARKED.finditer(_decoded(text))):
+        found = LAST_AT.match(match[2])
+        inside = _decoded(match[1] + found[0]) if found else ""
+        if any(map(_is_secret, (*_names(inside), *SEPARATOR.split(inside)[1:]))):
             return True
     return False
+
+
+def _before_userinfo(text: str) -> str:
+    """Replace all of a path from the first place on where userinfo may stand."""
+    match = MARKED.search(text)
+    return f"{url(text[: match.start()])}{match[1]}{REDACTED}" if match else text
 
 
 def _pairs(part: str) -> str:
@@ -177,7 +216,7 @@ def _pairs(part: str) -> str:
 def _without_value(pair: str, *, is_last: bool) -> str:
     key, equals, value = pair.partition("=")
     inside = _decoded(key)
-    if not equals or "=" in inside or MARKED.search(inside):
+    if not equals or "=" in inside or MARKED.search(inside) or _tells(inside):
         return REDACTED
     return pair if is_last and not value else f"{key}={REDACTED}"
 
@@ -211,19 +250,28 @@ def _is_random(text: str) -> bool:
 
 
 def _parameters(segment: str) -> str:
-    """Redact the parameters of a path segment (RFC 3986 section 3.3), such as ;jsessionid=."""
+    """Redact the parameters of a path segment (RFC 3986 section 3.3), such as ;jsessionid=, and one that is a pair."""
     name, semicolon, rest = segment.partition(";")
-    return f"{name}{semicolon}{_pairs(rest)}"
+    forms = [*_decodings(name)]
+    if "=" in forms[-1] and any(map(_tells, forms)):
+        name = _pairs(name)
+    return f"{name}{semicolon}{_pairs(rest)}" if semicolon else name
 
 
 def _tells(text: str) -> bool:
-    return any(map(_is_secret, _names(text))) or userinfo(text) != text or bool(TOKEN.search(text))
+    if ("@" in text or "%" in text) and userinfo(text) != text:
+        return True
+    return any(map(_is_secret, _names(text))) or bool(TOKEN.search(text))
 
 
 def _names(text: str) -> Iterator[str]:
-    """Return all that stands before an =."""
+    """Return all that stands before an =, and before a colon where one of the two is quoted (JSON, GraphQL)."""
     for piece in SEPARATOR.split(text):
         yield from piece.split("=")[:-1]
+    for before, after in itertools.pairwise(text.split(":") if ":" in text else ()):
+        key = before.rstrip(BLANKS)
+        if key.endswith(QUOTES) or after.lstrip(BLANKS).startswith(QUOTES):
+            yield KEY_OPENS.split(key.rstrip(BLANKS + "".join(QUOTES)))[-1]
 
 
 def _decodings(text: str) -> Iterator[str]:

@@ -3,9 +3,11 @@
 What is promised: a secret never comes out that stands
 
 - in the userinfo of an absolute request target, of CONNECT's or of a Host (before the last @ of the authority), or of
-  a URL with :// inside a path or a query, the :// and the @ percent-encoded any number of times, or not;
+  a URL with :// or // (of schemes that browsers know, fewer slashes) inside a path or a query, the :// and the @
+  percent-encoded any number of times, or not;
 - in a query (or fragment; CONNECT has none) as the value of a key that redact.SECRET_KEY matches, up to the next & (in a path: ?), whether the key, the
-  separators, or the = are percent-encoded or not; also in a query that stands encoded inside a path or a value;
+  separators, or the = are percent-encoded or not; also in a query that stands encoded inside a path or a value, and of
+  such a key in JSON that is a value;
 - in the part of either that was kept of a target that was cut.
 """
 
@@ -29,11 +31,27 @@ from .source import Source
 PLANTED = "hUnTeR2xYz"
 WHO = Identity("svc")
 CLOCK = Clock()
-KEYS = ("token", "access_token", "password", "X-Api-Key", "sig", "code", "pwd", "session_id", "client_secret", "jwt")
+KEYS = (
+    "token",
+    "access_token",
+    "password",
+    "X-Api-Key",
+    "sig",
+    "code",
+    "pwd",
+    "session_id",
+    "client_secret",
+    "jwt",
+    "pass[]",
+    "user[pin]",
+    "a.key",
+    "db_pass",
+    " otp",
+)
 METHODS = (b"GET", b"POST", b"CONNECT", b"OPTIONS", b"BREW")
 TARGET_MAX, HOST_MAX = contract.number("TARGET_MAX"), contract.number("HOST_MAX")
 TARGET_CUT = contract.number("TRUNCATED_TARGET")
-SCHEMES = (b"http", b"https", b"ftp", b"redis+tls", b"H")
+SCHEMES = (b"http://", b"https://", b"ftp://", b"redis+tls://", b"H://", b"//", b"https:/", b"http:")
 
 
 def encoded(text: bytes, level: int, which: int) -> bytes:
@@ -54,12 +72,12 @@ def filler(source: Source, forbidden: bytes) -> bytes:
 def _with_userinfo(source: Source) -> bytes:
     """[before]scheme://user:SECRET@host[after], where a URL may stand."""
     level, which = source.byte() % 4, source.byte()
-    marks = [encoded(b"://", level, 0xFF if level else 0), encoded(b"@", level, which or 0xFF)]
+    scheme, colon, slashes = source.choice(SCHEMES).rpartition(b":")
+    marks = [encoded(colon + slashes, level, 0xFF if level else 0), encoded(b"@", level, which or 0xFF)]
     user, rest = filler(source, b"/?#@%\\"), filler(source, b"/?#%\\")
     before = source.choice((b"", b"/login?next=", b"/proxy/", b"/?a=1&u=", b"/a;u=")) + filler(source, b"?#")
     if b"://" in before or b"%" in before:
         before = b""
-    scheme = source.choice(SCHEMES)
     url = scheme + marks[0] + user + b":" + PLANTED.encode() + rest + marks[1] + b"host" + filler(source, b"")
     return before + url
 
@@ -73,6 +91,9 @@ def _with_key(source: Source) -> bytes:
     before = b"/" + filler(source, b"#") + opening
     ends = b"&#" if b"?" in before else b"&#?"
     pair = key + equals + filler(source, ends) + PLANTED.encode() + filler(source, b"")
+    if b"?" in before and source.byte() == 1:
+        name = source.choice(KEYS).encode()
+        pair = b"v=" + encoded(b'{"' + name + b'":"' + PLANTED.encode() + b'"}', level, which)
     return before + pair + source.choice((b"", b"&b=1", b"#top", b";c=2"))
 
 
