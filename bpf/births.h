@@ -29,6 +29,7 @@ static __always_inline void exec_succeeded(struct linux_binprm *program)
 		return;
 	b->tgid = bpf_get_current_pid_tgid() >> 32;
 	b->process_start_ns = process_start_ns();
+	b->ktime_ns = bpf_ktime_get_ns();
 	b->cgroup = bpf_get_current_cgroup_id();
 	FIELD(from, mm, struct mm_struct, arg_start);
 	FIELD(end, mm, struct mm_struct, arg_end);
@@ -36,7 +37,8 @@ static __always_inline void exec_succeeded(struct linux_binprm *program)
 	FIELD(from, mm, struct mm_struct, env_start);
 	FIELD(end, mm, struct mm_struct, env_end);
 	b->environment_bytes = READ_PART(b->environment, from, end, ENVIRONMENT_MAX);
-	READ(filename, program->filename);
+	/* Not filename: of a script that is the script, and this what runs it. */
+	READ(filename, program->interp);
 	bpf_probe_read_kernel_str(b->filename, sizeof(b->filename), filename);
 	if (emit_birth(b))
 		count(COUNTER_PROCESSES_LOST_RING_FULL);

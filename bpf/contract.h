@@ -219,8 +219,9 @@ struct record {
 struct birth {
 	char arguments[ARGUMENTS_MAX];	   /* as in /proc/PID/cmdline */
 	char environment[ENVIRONMENT_MAX]; /* as in /proc/PID/environ */
-	char filename[FILENAME_MAX];	   /* as given to execve, ended by NUL */
+	char filename[FILENAME_MAX];	   /* as given to execve, of a script as its #! has it; ended by NUL */
 	u64 process_start_ns;
+	u64 ktime_ns; /* of the exec: what its process did before, another program did */
 	u64 cgroup;
 	u32 tgid;
 	u16 arguments_bytes;

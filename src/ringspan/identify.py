@@ -16,23 +16,37 @@ from ringspan.directory.keep import Directories
 from ringspan.model import Identity
 from ringspan.naming import NAMELESS, NO_NAMES, Process, Who, facts_of, who_is
 from ringspan.process import TICK_NS, has_begun_at
-from ringspan.rules import Rule
+from ringspan.rules import VARIABLES, Rule
 
 UNKNOWN = facts_of(Process(b"", b"", "", ""))
 SERVER = contract.number("ROLE_SERVER")
 RECHECK_S = 1.0
 CACHE_MAX = 8192
 TEXT_MAX = 1 << 17  # of a process's arguments or environment, which it may make as long as it likes
-TELLING = (b"OTEL_SERVICE_NAME=", b"OTEL_RESOURCE_ATTRIBUTES=")
+TELLING = tuple(f"{name}=".encode() for name in VARIABLES)
+OF_A_PROCESS = ("/proc/", "/dev/fd/", "/dev/std")  # names of what the process that says them has open
 
 
 class Birth(NamedTuple):
-    """What exec left of a process; of the environment only what tells."""
+    """What exec left of a process; of the environment only what tells. What it did before, it did as what it was."""
 
     arguments: bytes
     environment: bytes
     filename: str
     cgroup: int
+    since_ns: int  # when that was, by the clock of records
+    former: Birth | Who | None = None
+
+
+def _telling(environment: bytes) -> bytes:
+    """Return of an environment what names and rules go by: the rest may be long, and secret."""
+    return b"\0".join(word for word in environment.split(b"\0") if word.startswith(TELLING))
+
+
+def _executable(filename: str) -> str:
+    """Return a name that exec was given, as it is: where its links lead, only the process that is gone could tell."""
+    plain = os.path.normpath("/" + filename.lstrip("/")) if filename.startswith("/") else filename
+    return "" if plain.startswith(OF_A_PROCESS) else filename
 
 
 def _file(path: Path) -> bytes:
@@ -54,14 +68,14 @@ def _read(root: Path) -> Process:
         except PermissionError:  # another user's, without CAP_SYS_PTRACE or CAP_DAC_READ_SEARCH
             texts[name] = b""
     executable = texts["exe"].removesuffix(b" (deleted)").decode(errors="backslashreplace")
-    return Process(texts["cmdline"], texts["environ"], texts["cgroup"].decode(errors="replace"), executable)
+    return Process(texts["cmdline"], _telling(texts["environ"]), texts["cgroup"].decode(errors="replace"), executable)
 
 
 class Known(NamedTuple):
-    """An answer given before: whose, by what command line, and when that was looked at."""
+    """An answer given before: whose, by what /proc showed, and when that was looked at."""
 
     start_ns: int
-    arguments: bytes
+    process: Process
     checked: float
     version: int  # of the directories
     who: Who
@@ -90,12 +104,12 @@ class Identifier:
         """Note processes that have begun (contract.h: struct birth)."""
         for birth in births:
             environment = birth["environment"].ljust(births.dtype["environment"].itemsize, b"\0")
-            words = environment[: int(birth["environment_bytes"])].split(b"\0")
-            telling = b"\0".join(word for word in words if word.startswith(TELLING))
+            telling = _telling(environment[: int(birth["environment_bytes"])])
             arguments = birth["arguments"][: int(birth["arguments_bytes"])]
             key = int(birth["tgid"]), int(birth["process_start_ns"])
             filename = birth["filename"].partition(b"\0")[0].decode(errors="replace")
-            self._born[key] = Birth(arguments, telling, filename, int(birth["cgroup"]))
+            former = self._former(*key)
+            self._born[key] = Birth(arguments, telling, filename, int(birth["cgroup"]), int(birth["ktime_ns"]), former)
             self._born.move_to_end(key)
             self._newest[key[0]] = key[1]
         while len(self._born) > CACHE_MAX:
@@ -104,10 +118,21 @@ class Identifier:
                 del self._newest[tgid]
             self._forgotten += 1
 
+    def _former(self, tgid: int, start_ns: int) -> Birth | Who | None:
+        """Forget who a process is, since it is another program now; returns who it was, if that is known."""
+        known = self._known.pop(tgid, None)
+        if known and known.start_ns == start_ns:
+            return known.who
+        before = self._born.get((tgid, start_ns))
+        return before and before._replace(former=None)
+
     def set_rules(self, rules: tuple[Rule, ...]) -> None:
         """Have other rules from now on."""
         self._rules = rules
         self._known.clear()
+        for key, birth in self._born.items():
+            if isinstance(birth.former, Who):
+                self._born[key] = birth._replace(former=None)
 
     def __call__(self, row: Any) -> Identity:
         """Return the identity of a row's process."""
@@ -116,6 +141,9 @@ class Identifier:
 
     def who(self, row: Any) -> Who:
         """Return a row's process, whatever its connection."""
+        birth = self._born.get((row.tgid, row.process_start_ns))
+        if birth and row.start_ktime_ns < birth.since_ns:
+            return self._as_it_was(row, birth.former)
         known = self._known.get(row.tgid)
         if known and known.start_ns != row.process_start_ns:
             known = None
@@ -138,10 +166,10 @@ class Identifier:
         root = self._proc / str(row.tgid)
         if row.process_start_ns and (self._may_be_another(row) or not has_begun_at(root, row.process_start_ns)):
             raise ProcessLookupError(row.tgid)  # another has its pid by now
-        arguments, version = _file(root / "cmdline"), self._directories.version
-        same = known and known.arguments == arguments and known.version == version
-        who = known.who if known and same else self._read(row, root)
-        return Known(row.process_start_ns, arguments, now, version, who)
+        process, version = _read(root), self._directories.version
+        same = known and known.process == process and known.version == version
+        who = known.who if known and same else self._named(row, process)
+        return Known(row.process_start_ns, process, now, version, who)
 
     def _may_be_another(self, row: Any) -> bool:
         """Whether /proc may show another process of the same number: it tells apart by ticks of the clock alone."""
@@ -150,9 +178,8 @@ class Identifier:
         is_young = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - row.process_start_ns < 2 * TICK_NS
         return is_young and (row.tgid, row.process_start_ns) in self._born
 
-    def _read(self, row: Any, root: Path) -> Who:
+    def _named(self, row: Any, process: Process) -> Who:
         """Name a process that lives; where /proc does not show all of it, exec may have left more."""
-        process = _read(root)
         if not process.executable and (row.tgid, row.process_start_ns) in self._born:
             return self._as_born(row)
         return self._is(process)
@@ -162,16 +189,25 @@ class Identifier:
 
     def _as_born(self, row: Any) -> Who:
         """Name a process that is gone by what exec left of it; if it was only forked, it is its parent."""
-        birth = self._born.get((row.tgid, row.process_start_ns))
-        if birth:
-            executable = os.path.realpath(birth.filename) if birth.filename.startswith("/") else birth.filename
-            process = Process(birth.arguments, birth.environment, self._cgroups.path(birth.cgroup), executable)
-            return self._is(process)
+        return self._as_it_was(row, self._born.get((row.tgid, row.process_start_ns)))
+
+    def _as_it_was(self, row: Any, left: Birth | Who | None) -> Who:
+        """Name a process by what is left of it, or of what it was before it was another program."""
+        if isinstance(left, Birth):
+            cgroup, executable = self._cgroups.path(left.cgroup), _executable(left.filename)
+            return self._is(Process(left.arguments, left.environment, cgroup, executable))
+        return left or self._as_begun(row)
+
+    def _as_begun(self, row: Any) -> Who:
+        """Name a process of which exec left nothing."""
         if row.executed:  # what it was begun with was lost: its parent is another program
             return self._by_thread(row)
         known = self._known.get(row.parent_tgid)
         if known and known.start_ns == row.parent_start_ns:
             return known.who
+        birth = self._born.get((row.parent_tgid, row.parent_start_ns))
+        if birth and isinstance(birth.former, Who) and row.start_ktime_ns < birth.since_ns:
+            return birth.former
         return self._parent(row) or self._by_thread(row)
 
     def _by_thread(self, row: Any) -> Who:

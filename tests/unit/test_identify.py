@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -185,7 +186,7 @@ def test_what_exec_left_of_another_process_in_the_buffer_is_not_read(tmp_path: P
     identify = Identifier(tmp_path)
     identify.born(born)
     found = identify(row(process_start_ns=START_NS))
-    assert (found.service_name, found.executable) == ("app", os.path.realpath("/bin/app"))
+    assert (found.service_name, found.executable) == ("app", "/bin/app")
 
 
 def test_a_reused_pid_is_another_process(tmp_path: Path) -> None:
@@ -243,12 +244,98 @@ def test_a_folder_that_is_not_text_can_be_a_name(tmp_path: Path) -> None:
     assert identify(row(process_start_ns=START_NS)).service_name == "a?b"
 
 
-def test_a_link_to_what_is_not_text_can_be_an_executable(tmp_path: Path) -> None:
-    link = tmp_path / "app"
-    os.symlink(os.fsencode(tmp_path) + b"/\xff", link)  # noqa: PTH211
+def test_a_name_that_is_not_text_can_be_an_executable(tmp_path: Path) -> None:
     identify = Identifier(tmp_path)
-    identify.born(birth(b"", filename=os.fsencode(link)))
-    assert identify(row(process_start_ns=START_NS)).executable == f"{tmp_path}/?"
+    identify.born(birth(b"", filename=b"/srv/\xff"))
+    assert identify(row(process_start_ns=START_NS)).executable == "/srv/\ufffd"
+
+
+@pytest.mark.parametrize(
+    "filename",
+    ["/proc/self/exe", "//proc/./self/exe", "/proc/thread-self/exe", "/dev/fd/2", "/dev/fd/3/app", "/dev/stdin"],
+)
+def test_what_a_name_means_in_a_process_that_is_gone_is_not_known(tmp_path: Path, filename: str) -> None:
+    identify = Identifier(tmp_path)
+    identify.born(birth(b"/opt/wget\0-q\0http://u:hunter2@h\0", filename=filename.encode()))
+    found = identify(row(process_start_ns=START_NS))
+    assert (found.service_name, found.executable) == ("wget", None)
+    assert "process.executable.path" not in resource.attributes(found)
+
+
+def test_links_are_not_followed_as_they_are_here(tmp_path: Path) -> None:
+    (tmp_path / "app").symlink_to("/usr/bin/other")
+    identify = Identifier(tmp_path)
+    identify.born(birth(b"app\0", filename=os.fsencode(tmp_path / "app")))
+    assert identify(row(process_start_ns=START_NS)).executable == str(tmp_path / "app")
+
+
+# --- exec -----------------------------------------------------------------------------------------
+
+LATER_NS = {"process_start_ns": START_NS, "start_ktime_ns": 2_000}
+SOONER_NS = LATER_NS | {"start_ktime_ns": 1_000}
+
+
+def executed(arguments: bytes, filename: bytes, environment: bytes = b"", at_ns: int = 1_500) -> Any:
+    born = birth(arguments, environment, filename)
+    born[0]["ktime_ns"] = at_ns
+    return born
+
+
+def becomes(proc: Path, cmdline: str, environ: str = "", exe: str = "/opt/shop") -> None:
+    shutil.rmtree(proc / "77")
+    process(proc, cmdline, environ, exe=exe)
+
+
+def test_exec_makes_another_of_a_process_at_once(tmp_path: Path) -> None:
+    process(tmp_path, "python3 launcher.py", exe="/usr/bin/python3")
+    identify = Identifier(tmp_path)
+    assert identify(row(**SOONER_NS)).service_name == "launcher"
+    identify.born(executed(b"/opt/shop\0", b"/opt/shop"))
+    becomes(tmp_path, "/opt/shop")
+    assert identify(row(**LATER_NS)).service_name == "shop"
+    assert identify(row(**SOONER_NS)).service_name == "launcher"  # its record came late
+    identify.born(executed(b"/opt/last\0", b"/opt/last", at_ns=3_000))
+    shutil.rmtree(tmp_path / "77")
+    assert identify(row(**LATER_NS | {"start_ktime_ns": 4_000})).service_name == "last"
+    assert identify(row(**LATER_NS)).service_name == "shop"
+
+
+def test_what_was_before_an_exec_that_is_all_that_is_known_is_named_by_its_thread(tmp_path: Path) -> None:
+    process(tmp_path, "/opt/shop", exe="/opt/shop")
+    identify = Identifier(tmp_path)
+    identify.born(executed(b"/opt/shop\0", b"/opt/shop"))
+    assert identify(row(**SOONER_NS, executed=1, comm=b"launcher")).service_name == "launcher"
+    assert identify(row(**LATER_NS, executed=1)).service_name == "shop"
+
+
+def test_of_two_execs_the_former_is_named_by_what_it_left(tmp_path: Path) -> None:
+    identify = Identifier(tmp_path)
+    identify.born(executed(b"python3\0launcher.py\0", b"/usr/bin/python3", at_ns=500))
+    identify.born(executed(b"/opt/shop\0", b"/opt/shop"))
+    assert identify(row(**SOONER_NS)).service_name == "launcher"
+    assert identify(row(**LATER_NS)).service_name == "shop"
+
+
+def test_a_child_of_what_a_process_was_has_that_ones_name(tmp_path: Path) -> None:
+    process(tmp_path, "python3 launcher.py", exe="/usr/bin/python3")
+    identify = Identifier(tmp_path)
+    identify(row(**SOONER_NS))
+    identify.born(executed(b"/opt/shop\0", b"/opt/shop"))
+    child = {"tgid": 78, "process_start_ns": START_NS + 1, "parent_tgid": 77, "parent_start_ns": START_NS}
+    assert identify(row(**child, start_ktime_ns=1_000)).service_name == "launcher"
+
+
+def test_the_same_words_in_another_environment_are_another_service(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ringspan.identify.RECHECK_S", 0)
+    process(tmp_path, "python3 app.py", exe="/usr/bin/python3")
+    identify = Identifier(tmp_path)
+    assert identify(row(**SOONER_NS)).service_name == "app"
+    becomes(tmp_path, "python3 app.py", "OTEL_SERVICE_NAME=shop\0", "/usr/bin/python3")
+    assert identify(row(**SOONER_NS)).service_name == "shop"
+    becomes(tmp_path, "python3 app.py", "", "/opt/python3")
+    assert identify(row(**SOONER_NS)).executable == "/opt/python3"
 
 
 def test_a_process_without_any_name_has_one(tmp_path: Path) -> None:
