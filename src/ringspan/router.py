@@ -48,6 +48,7 @@ class Router:
         self._budget = Budget()
         self._services: dict[str, Service] = {}
         self._known: dict[int, int] = {}
+        self._failed: dict[int, int] = {}  # what failed before its route, if it has one, was learned
         self._routes: list[Route | None] = [None, None]
         self._numbers: dict[Route, int] = {}
 
@@ -105,14 +106,19 @@ class Router:
         self.forgotten += 1
 
     def _number(self, group: int, service: Service, record: Any, *, learn: bool) -> int:
-        known = self._known.get(group)
+        known = self._known.get(group, self._failed.get(group))
         if known is not None:
             return known
-        merged = service.learner.merged if service.learner else 0
+        learner = service.learner
+        before = (learner.merged, learner.routes) if learner else (0, 0)
         number = self._find(service, record, learn=learn)
-        if (service.learner and service.learner.merged != merged) or len(self._known) >= KNOWN_MAX:
+        merged, learned = (learner.merged, learner.routes) if learner else before
+        if merged != before[0] or len(self._known) >= KNOWN_MAX:
             self._known.clear()
-        self._known[group] = number
+        if (merged, learned) != before or len(self._failed) >= KNOWN_MAX:
+            self._failed.clear()
+        kept = self._failed if learner and number == NONE else self._known
+        kept[group] = number
         return number
 
     def _find(self, service: Service, record: Any, *, learn: bool) -> int:

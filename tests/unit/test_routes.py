@@ -274,6 +274,15 @@ def test_learned_ones_are_marked_and_failures_teach_nothing() -> None:
     assert one.overflowed == 0
 
 
+def test_a_path_that_failed_first_has_its_route_once_that_is_learned() -> None:
+    one, learned = router(learn=True), Route("/orders/list", learned=True)
+    assert found(one, to("/orders/list", status=500), to("/scan", status=404)) == [None, None]
+    assert found(one, to("/orders/list")) == [learned]
+    assert found(one, to("/orders/list", status=500), to("/scan", status=404)) == [learned, None]
+    assert found(one, to("/orders/list", status=503)) == [learned]
+    assert len(one._failed) == 1
+
+
 def test_a_span_is_named_by_its_route_and_a_metric_has_it() -> None:
     one = router("/users/{id}", learn=True)
     records = batch(
@@ -330,7 +339,7 @@ def test_two_hundred_thousand_paths_are_few_routes_and_totals_exact(learn: bool)
         paths = [f"/users/{i}" if i % 2 else f"/{str(i).translate(letters)}/x" for i in range(at, at + size)]
         records["target"], records["target_bytes"] = paths, [len(path) for path in paths]
         metrics.add(records, 0, 1, one.of(records))
-        assert len(one._known) <= KNOWN_MAX
+        assert max(len(one._known), len(one._failed)) <= KNOWN_MAX
     assert own.Cost.now(0).resident_bytes - resident < 40 << 20
     snapshot = metrics.snapshot(1)
     totals = snapshot.histograms["duration"].totals
