@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from ringspan import contract, target
 from ringspan.networks import PROXY_PROTOCOL, UNIX
 
-AF_UNIX = 1
+AF_UNIX, PORTS = 1, 65536
 CUT = contract.number("TRUNCATED_FORWARDED")
 NODE = re.compile(r"\[([^\]]*)\](?::([0-9]{1,5}|_[\w.-]+))?|([0-9.]+)(?::([0-9]{1,5}|_[\w.-]+))?")  # RFC 7239 section 6
 PAIR = re.compile(r'\s*([!#$%&\'*+.^_`|~\w-]+)=([!#$%&\'*+.^_`|~\w-]+|"(?:[^"\\]|\\.)*")\s*(;|,|$)')
@@ -31,14 +31,19 @@ class Client(NamedTuple):
 def _node(text: str) -> Client | None:
     """Read an address with or without a port; None for what is unknown, obfuscated, or no address."""
     match = NODE.fullmatch(text)
-    try:
-        address = ipaddress.ip_address(match[1] or match[3] if match else text)
-    except ValueError:
-        return None
+    address = _address(match[1] or match[3] if match else text)
     port = (match[2] or match[4]) if match else None
-    number = int(port) if port and port.isdigit() else None
-    mapped = getattr(address, "ipv4_mapped", None)
-    return Client(str(mapped or address), number if number and number < 65536 else None)
+    number = int(port) if port and port.isdigit() else 0
+    return Client(address, number or None) if address and number < PORTS else None
+
+
+def _address(text: str) -> str:
+    """Return an address as it is told, "" if there is none; a zone (%eth0) means nothing elsewhere, and is any text."""
+    try:
+        address = ipaddress.ip_address("" if "%" in text else text)
+    except ValueError:
+        return ""
+    return str(getattr(address, "ipv4_mapped", None) or address)
 
 
 def _listed(text: str) -> list[Client | None]:
@@ -47,9 +52,10 @@ def _listed(text: str) -> list[Client | None]:
 
 
 def _elements(text: str) -> list[Client | None]:
-    """Read a Forwarded (RFC 7239 section 4); what is no element makes all of it unknown."""
+    """Read a Forwarded (RFC 7239 section 4); what is no element, or says for= twice, makes all of it unknown."""
     out: list[Client | None] = []
     node: Client | None = None
+    is_said = False
     at, last = 0, ","
     while at < len(text) or last != "":
         match = PAIR.match(text, at)
@@ -57,10 +63,13 @@ def _elements(text: str) -> list[Client | None]:
             return [None]
         name, value, last = match.groups()
         if name.lower() == "for":
+            if is_said:
+                return [None]
+            is_said = True
             node = _node(re.sub(r"\\(.)", r"\1", value[1:-1]) if value[0] == '"' else value)
         if last != ";":
             out.append(node)
-            node = None
+            node, is_said = None, False
         at = match.end()
     return out
 
@@ -70,10 +79,11 @@ def _announced(raw: bytes) -> list[Client | None]:
     if raw.startswith(V2_SIGNATURE):
         return [_announced_in_binary(raw[len(V2_SIGNATURE) :])]
     words = raw.split()
-    if len(words) != 6 or words[1] not in (b"TCP4", b"TCP6") or not words[4].isdigit():
+    if len(words) != 6 or words[1] not in (b"TCP4", b"TCP6") or not words[4].isdigit() or int(words[4]) >= PORTS:
         return [None]
-    source = _node(words[2].decode("ascii", "replace"))
-    return [source and Client(source.address, int(words[4]))]
+    is_wide = b":" in words[2]
+    address = _address(words[2].decode("ascii", "replace"))
+    return [Client(address, int(words[4])) if address and is_wide == (words[1] == b"TCP6") else None]
 
 
 def _announced_in_binary(raw: bytes) -> Client | None:

@@ -192,7 +192,8 @@ def test_merged_settings_can_be_read_again_and_say_who_set_them(tmp_path: Path) 
 
 def test_merged_settings_show_no_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "api-key=hunter2")
-    printed = merged.text({}, write(tmp_path, "otlp: https://me:hunter2@h/v1?token=hunter2"))
+    urls = "otlp: https://me:hunter2@h/v1?token=hunter2\nkubelet: https://me:hunter2@h:10250"
+    printed = merged.text({}, write(tmp_path, urls))
     assert "hunter2" not in printed
     assert "OTEL_EXPORTER_OTLP_HEADERS" in printed
     assert "otlp: https://REDACTED:REDACTED@h/v1?token=REDACTED" in printed

@@ -289,8 +289,9 @@ def test_a_kubelet_that_is_none(items: Any, caplog: pytest.LogCaptureFixture) ->
     with serving(
         socketserver.ThreadingTCPServer, ("127.0.0.1", 0), lambda to: send(to, json.dumps(items).encode())
     ) as s:
-        kubelet.directory(kubelet.Kubelet(f"http://127.0.0.1:{s.server_address[1]}")).start()
+        kubelet.directory(kubelet.Kubelet(f"http://me:hunter2@127.0.0.1:{s.server_address[1]}")).start()
     assert "this is no list of pods" in caplog.text
+    assert "hunter2" not in caplog.text
 
 
 def of(attributes: dict[str, dict[str, str]]) -> Directories:

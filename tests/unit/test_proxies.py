@@ -44,6 +44,9 @@ def client(said: bytes, source: str, trusted: list[str] = TRUSTED, **more: Any) 
         (b"203.0.113.7, unknown", None),
         (b"203.0.113.7, _hidden, 10.2.2.2", None),
         (b"203.0.113.7, ", None),
+        (b"203.0.113.7:99999, 10.2.2.2", None),
+        (b"fe80::1%evil<script>", None),
+        (b"203.0.113.7, fe80::1%eth0, 10.2.2.2", None),
         (b"evil.example", None),
         (b"203.0.113.7, 10.0.0.300", None),
         (b"\xff\xfe", None),
@@ -69,6 +72,10 @@ def test_x_forwarded_for(said: bytes, want: Any) -> None:
         (b"for=203.0.113.7,", None),
         (b"for=203.0.113.7;", None),
         (b"203.0.113.7", None),
+        (b"for=6.6.6.6;for=10.0.0.1", None),
+        (b"for=6.6.6.6;proto=http;FOR=203.0.113.7", None),
+        (b'for="[fe80::1%eth0]"', None),
+        (b"for=6.6.6.6;proto=http, for=203.0.113.7;proto=http", ("203.0.113.7", None)),
     ],
 )
 def test_forwarded(said: bytes, want: Any) -> None:
@@ -88,6 +95,12 @@ def binary(source: str, command: int = 0x21, cut: int = 0) -> bytes:
         (b"PROXY TCP4 203.0.113.7 10.0.0.1 4711 80\r\n", ("203.0.113.7", 4711)),
         (b"PROXY TCP6 2001:db8::7 fd00::1 4711 80\r\n", ("2001:db8::7", 4711)),
         (b"PROXY UNKNOWN\r\n", None),
+        (b"PROXY TCP4 203.0.113.7 10.0.0.1 65536 80\r\n", None),
+        (b"PROXY TCP4 ::1 ::2 4711 80\r\n", None),
+        (b"PROXY TCP6 203.0.113.7 10.0.0.1 4711 80\r\n", None),
+        (b"PROXY TCP4 203.0.113.7:7 10.0.0.1 4711 80\r\n", None),
+        (b"PROXY TCP6 [2001:db8::7]:7 fd00::1 4711 80\r\n", None),
+        (b"PROXY TCP6 fe80::1%<script> fd00::1 4711 80\r\n", None),
         (b"PROXY UNKNOWN ffff::1 ffff::2 1 2\r\n", None),
         (b"PROXY TCP4 nonsense 10.0.0.1 4711 80\r\n", None),
         (b"PROXY TCP4 203.0.113.7 10.0.0.1 x 80\r\n", None),
@@ -140,6 +153,11 @@ def test_two_clients_behind_one_peer_are_two() -> None:
     said = [b"203.0.113.7", b"203.0.113.8", b""]
     made = [maker.span(row(forwarded=one, forwarded_bytes=len(one))) for one in said]
     assert [one.attributes["client.address"] for one in made] == ["203.0.113.7", "203.0.113.8", "127.0.0.1"]
+
+
+def test_networks_of_mapped_addresses_are_of_ipv4() -> None:
+    settings = merge({"trusted_proxies": ["::ffff:10.0.0.0/104", "::ffff:192.0.2.1", "::/0"]}, None)
+    assert settings.trusted_proxies == ["10.0.0.0/8", "192.0.2.1/32", "::/0"]
 
 
 @pytest.mark.parametrize("wrong", ["10.0.0.1/8", "example.com", "10.0.0.0/33", 7])

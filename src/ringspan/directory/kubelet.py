@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
+from ringspan import redact
 from ringspan.directory import images
 from ringspan.directory.keep import Directory, Unavailable
 
@@ -34,6 +35,11 @@ class Kubelet(NamedTuple):
     url: str
     token: Path | None = None
     authorities: Path | None = None
+
+    @property
+    def shown(self) -> str:
+        """Return the URL for messages."""
+        return redact.endpoint(redact.url(self.url))
 
 
 def _file(given: Path | None, name: str) -> Path | None:
@@ -128,13 +134,13 @@ def _find(to: Kubelet, wait: Callable[[float], object]) -> Iterator[dict[str, di
         try:
             yield _read(_pods(to))
         except (OSError, http.client.HTTPException) as error:
-            raise Unavailable(f"{to.url}: {getattr(error, 'strerror', None) or error!r}") from error
+            raise Unavailable(f"{to.shown}: {getattr(error, 'strerror', None) or error!r}") from error
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-            raise Unavailable(f"{to.url}: this is no list of pods") from error
+            raise Unavailable(f"{to.shown}: this is no list of pods") from error
         time.sleep(PAUSE_S)
         wait(EVERY_S)
 
 
 def directory(to: Kubelet) -> Directory:
     """Return the names of the pods that a kubelet runs."""
-    return Directory(f"kubelet {to.url}", lambda wait: _find(to, wait))
+    return Directory(f"kubelet {to.shown}", lambda wait: _find(to, wait))
