@@ -219,7 +219,7 @@ struct record {
 struct birth {
 	char arguments[ARGUMENTS_MAX];	   /* as in /proc/PID/cmdline */
 	char environment[ENVIRONMENT_MAX]; /* as in /proc/PID/environ */
-	char filename[FILENAME_MAX];	   /* as given to execve, of a script as its #! has it; ended by NUL */
+	char filename[FILENAME_MAX];	   /* as execve, or a script's #!, has it; NUL-ended */
 	u64 process_start_ns;
 	u64 ktime_ns; /* of the exec: what its process did before, another program did */
 	u64 cgroup;
