@@ -28,6 +28,8 @@ from cryptography.x509 import load_pem_x509_certificate
 from peers import access_log
 from peers.process import wait_until
 
+from .tracer import SLOWNESS
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -76,7 +78,7 @@ from concurrent.futures import ThreadPoolExecutor
 port, connections, each, paths = int(sys.argv[1]), int(sys.argv[3]), int(sys.argv[4]), sys.argv[5:]
 context = ssl.create_default_context(cafile=sys.argv[2])
 def use(number):
-    connection = http.client.HTTPSConnection("localhost", port, context=context, timeout=60)
+    connection = http.client.HTTPSConnection("localhost", port, context=context, timeout=480)
     for turn in range(each):
         connection.request("GET", f"/{paths[turn % len(paths)]}?{number}.{turn}")
         connection.getresponse().read()
@@ -151,7 +153,7 @@ def https_server(kind: str, port: int, folder: Path, more: str = "") -> Iterator
     with out.open("wb") as log, (folder / "stderr.log").open("wb") as errors:
         process = subprocess.Popen(command, stdout=log, stderr=errors)
     try:
-        assert wait_until(lambda: answers(port), 10), (folder / "stderr.log").read_text()
+        assert wait_until(lambda: answers(port), 10 * SLOWNESS), (folder / "stderr.log").read_text()
         yield HttpsServer(port, folder, process)
     finally:
         process.terminate()
@@ -173,14 +175,14 @@ def ask_many(port: int, authorities: str, connections: int, each: int, paths: Se
 
 def curl(server: HttpsServer, paths: Sequence[str], *flags: str) -> None:
     urls = [word for path in paths for word in ("-o", "/dev/null", server.url(path))]
-    subprocess.run(["curl", "-sS", "--http1.1", "--cacert", server.ca, *flags, *urls], check=True, timeout=60)
+    subprocess.run(["curl", "-sS", "--http1.1", "--cacert", server.ca, *flags, *urls], check=True, timeout=60 * SLOWNESS)
 
 
 def curl_urls(folder: Path, port: int, paths: Sequence[str]) -> None:
     """Ask whoever serves at a port, on one connection."""
     urls = [word for path in paths for word in ("-o", "/dev/null", f"https://localhost:{port}{path}")]
     command = ["curl", "-sS", "--fail", "--http1.1", "--cacert", str(folder / "ca.pem"), *urls]
-    subprocess.run(command, check=True, timeout=60)
+    subprocess.run(command, check=True, timeout=60 * SLOWNESS)
 
 
 def seen(rows: Sequence[Row], kind: str) -> list[tuple[str, str, int]]:

@@ -98,15 +98,24 @@ def run_kernel(kernel: Kernel) -> Result:
     return Result(kernel, output, first.seconds + second.seconds, first.cells | second.cells)
 
 
+def is_foreign(kernel: Kernel) -> bool:
+    """Whether it is of another architecture than this machine's (which is taken for x86_64)."""
+    return kernel.architecture == "arm64"
+
+
+def guest_for(kernel: Kernel) -> Guest:
+    """Return where commands find themselves: of another architecture, the peers are built there anew."""
+    if not is_foreign(kernel):
+        return HERE
+    return Guest({"RINGSPAN_TEST_CACHE": "/tmp/cache"}, root_of(kernel.source), [ROOT])
+
+
 def _run(kernel: Kernel, captures: Iterable[str]) -> Result:
-    foreign = kernel.architecture == "arm64"
     results = folder("results", kernel.name.replace(" ", "-"))
     for old in (*results.glob("*.xml"), *results.glob("*.ledger")):
         old.unlink()
-    # Of another architecture, the peers are built there anew.
-    there = Guest({"RINGSPAN_TEST_CACHE": "/tmp/cache"}, root_of(kernel.source), [ROOT]) if foreign else HERE
-    command = [str(GUEST), "/usr/bin/python3" if foreign else sys.executable, *captures]
-    ran = run_in(kernel, command, timeout=TIMEOUT_SECONDS, guest=there, results=results)
+    command = [str(GUEST), "/usr/bin/python3" if is_foreign(kernel) else sys.executable, *captures]
+    ran = run_in(kernel, command, timeout=TIMEOUT_SECONDS, guest=guest_for(kernel), results=results)
     return Result(kernel, ran.output, ran.seconds, {one: _cell(results / f"{one}.xml") for one in captures})
 
 

@@ -6,12 +6,13 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from kernels.lab import CAPTURES, KERNELS, start_all
-from kernels.machine import Guest, missing, run_in
+from kernels.lab import CAPTURES, KERNELS, guest_for, start_all
+from kernels.machine import missing, run_in
 from kernels.packages import LabUnavailable
 from kernels.table import table, write
 
@@ -42,7 +43,9 @@ def main(arguments: list[str]) -> int:
             return all_kernels("--write" in arguments)
         kernel = next(one for one in KERNELS if one.name == arguments[0])
         of_ours, command = arguments[: arguments.index("--")], arguments[arguments.index("--") + 1 :]
-        ran = run_in(kernel, command, timeout=COMMAND_SECONDS, guest=Guest(counts="--count" in of_ours))
+        ran = run_in(
+            kernel, command, timeout=COMMAND_SECONDS, guest=replace(guest_for(kernel), counts="--count" in of_ours)
+        )
     except LabUnavailable as error:
         print(error, file=sys.stderr)
         return 3
