@@ -37,7 +37,8 @@ static __always_inline bool still_doubtful(struct connection *c)
 
 /* May a request be taken up at this call's start, after sync was lost? Only if it cannot be one
  * that an answer still to come would be mistaken for: the call began since, the peer has moved
- * since, and, where requests are pipelined, all was quiet for a while. */
+ * since, but not since the call began (that may have been its answer), and, where requests are
+ * pipelined, all was quiet for a while. */
 static __always_inline bool may_resume(struct connection *c, struct direction *d, u64 now)
 {
 	u64 own = d->last_ns, other = c->directions[d == &c->directions[INGRESS]].last_ns;
@@ -46,7 +47,7 @@ static __always_inline bool may_resume(struct connection *c, struct direction *d
 		return !still_doubtful(c);
 	if (other < own && own > c->desync_ns)
 		c->pipelined = 1; /* more has passed unseen than the peer has answered */
-	if (now < c->desync_ns || other < own || other < c->desync_ns)
+	if (now < c->desync_ns || other < own || other < c->desync_ns || other > now)
 		return false;
 	return !c->pipelined || (now - own > QUIET_NS && now - other > QUIET_NS);
 }
@@ -75,6 +76,29 @@ static __always_inline void withdraw_guess(struct connection *c, u8 direction)
 	d->phase = PHASE_SEEK;
 }
 
+#define ANSWER 0x2f50545448ULL /* "HTTP/", as a word */
+
+/* Are bytes that are no request an answer's? */
+static __always_inline bool is_answer(struct work *w, struct connection *c, struct direction *d)
+{
+	struct exchange *begun = d->first_ns ? current_request(c) : 0;
+	u32 at = (w->mark[STATE_METHOD_FIRST] - 1) & (WINDOW_BYTES - 1);
+
+	if (begun)
+		return method_is(&begun->record, "HTTP", 4);
+	return w->mark[STATE_METHOD_FIRST] && !((load64(&w->window[at]) ^ ANSWER) & 0xffffffffff);
+}
+
+/* Where nobody knows yet which side asks, an answer tells that requests were missed: what has begun
+ * before it must not get those to come. */
+static __always_inline void reject_answer(struct work *w, struct connection *c)
+{
+	if (c->born && !c->desync_ns)
+		lose_sync(w, c, COUNTER_UNPAIRED_RESPONSES);
+	else
+		c->desync_ns = w->spans[w->span & 1].end_ns;
+}
+
 /* Bytes that no message can begin with, or that break one. */
 static __always_inline void reject(struct work *w, struct connection *c, struct direction *d,
 				   bool is_request)
@@ -82,8 +106,12 @@ static __always_inline void reject(struct work *w, struct connection *c, struct 
 	if (d->phase == PHASE_FRAMES) {
 		lose_sync(w, c, COUNTER_DESYNC_INVALID);
 	} else if (is_request) {
+		bool answer = c->role_known == ROLE_GUESSED && is_answer(w, c, d);
+
 		withdraw_request(c, d);
-		if (c->born && !c->next_request)
+		if (answer)
+			reject_answer(w, c);
+		else if (c->born && !c->next_request)
 			c->doubtful = 1;
 		else if (c->next_request && (outstanding(c) || c->role != ROLE_UNKNOWN))
 			lose_sync(w, c, COUNTER_DESYNC_INVALID);

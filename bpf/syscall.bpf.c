@@ -31,6 +31,7 @@
 #include "tls_calls.h"
 #include "tls_socket.h"
 #include "tls_session.h"
+#include "tls_sending.h"
 #include "tls.h"
 #include "tls_go.h"
 #include "calls.h"

@@ -29,27 +29,27 @@
 #define SSL_ERROR_SSL_ 1
 #define SSL_ERROR_SYSCALL_ 5
 #define SSL_ERROR_ZERO_RETURN_ 6
-#ifdef CAPTURE_TCP
-#define TLS_BUFFER BYTES_PLAIN
-#define TLS_NO_BUFFER BYTES_UNSEEN
-#define TLS_ARGUMENT_AT ARGUMENT_AT
-#define TLS_ARGUMENT_BYTES ARGUMENT_BYTES
-#else
-#define TLS_BUFFER SYS_READ
-#define TLS_NO_BUFFER SYS_SENDFILE
-#define TLS_ARGUMENT_AT 1
-#define TLS_ARGUMENT_BYTES 2
-#endif
 
-/* A function that does its work by another one of the same library, on the same session. */
-static __always_inline bool is_wrapped(const struct tls_call *outer, u64 ssl, u32 function)
+/* A function that does its work by another one: of the same library, on the same session (a
+ * handshake clears its ssl first); or of another library, which knows the session by an object of
+ * its own, on the same bytes. */
+static __always_inline bool is_wrapped(const struct tls_call *outer, const struct tls_call *call)
 {
-	if (outer->ssl != ssl)
-		return false;
-	if (function >= TLS_HANDSHAKE) /* a handshake clears its ssl first */
+	u32 function = call->function;
+
+	if (outer->ssl == call->ssl && function >= TLS_HANDSHAKE)
 		return function != TLS_GET_ERROR;
 	return tls_moves(function) && tls_moves(outer->function) &&
-	       tls_receives(function) == tls_receives(outer->function);
+	       tls_receives(function) == tls_receives(outer->function) &&
+	       (outer->ssl == call->ssl || call->buffer - outer->buffer < (u32)outer->bytes);
+}
+
+/* What shakes hands within a call of another session (of a library that wraps this one, or carried
+ * by this one) does it on that one's socket. */
+static __always_inline void note_shaken_within(struct tls_call *outer, const struct tls_call *call)
+{
+	if (outer->ssl != call->ssl && tls_shakes_hands(call->function))
+		outer->sockets = 1;
 }
 
 /* A session whose first call was on no socket keeps its bytes in memory: who carries them cannot be
@@ -71,6 +71,8 @@ static __always_inline void judge_ended(const struct tls_call *ended, const stru
 	bool goes_on = ended->stack == call->stack && ended->ssl == call->ssl &&
 		       call->function != TLS_GET_ERROR; /* in another of the library's */
 
+	if (ended->stack)
+		forget_sending(ended);
 	if (ended->stack && !goes_on)
 		c = connections.lookup((void *)&ended->connection);
 	if (!c)
@@ -80,12 +82,28 @@ static __always_inline void judge_ended(const struct tls_call *ended, const stru
 		c->broken = COUNTER_DESYNC_OVERLAP;
 }
 
+/* A library's caller sends one thing at a time on a session: what is noted yet has ended unseen. */
+static __always_inline void begin_sending(const struct tls_call *call)
+{
+	if (tls_sends(call->function) && calls.lookup((void *)&call->connection)) {
+		note_unfollowed(call);
+		calls.delete((void *)&call->connection);
+	}
+	note_sending(call);
+}
+
 /* True if a session has ended that another program is to see to. */
 static __always_inline bool enter_tls(struct pt_regs *ctx)
 {
 	u32 function = TLS_FUNCTION(ctx);
 	TLS_PARAMETERS(a, ctx);
-	struct tls_call call = {.stack = ctx->sp, .ssl = a[0], .function = function}, ended = {};
+	struct tls_call call = {
+		.stack = ctx->sp,
+		.ssl = a[0],
+		.buffer = a[1],
+		.function = function,
+	};
+	struct tls_call ended = {};
 	struct tls_call *outer;
 	struct tls_frame frame = {};
 	struct connection *c;
@@ -96,8 +114,10 @@ static __always_inline bool enter_tls(struct pt_regs *ctx)
 	forget_ended(&frame, &ended);
 	judge_ended(&ended, &call);
 	outer = call_around(&frame);
-	if (outer && is_wrapped(outer, a[0], function))
+	if (outer && is_wrapped(outer, &call))
 		return false;
+	if (outer)
+		note_shaken_within(outer, &call);
 	if (function == TLS_SHARE) {
 		session_share(a[0]);
 		return false;
@@ -109,30 +129,29 @@ static __always_inline bool enter_tls(struct pt_regs *ctx)
 		return false;
 	call.begin_ns = bpf_ktime_get_ns();
 	call.sleeps = sleeps();
-	call.buffer = a[1];
 	call.bytes = a[2];
 	if (function == TLS_SENDFILE)
 		call.bytes = a[3];
 	call.moved_at = function == TLS_WRITE_EX2 ? a[4] : a[3];
 	read_user(&call.back, sizeof(call.back), ctx->sp);
-	if (!push_call(&frame, &call))
+	if (push_call(&frame, &call))
+		begin_sending(&call);
+	else
 		c->broken = COUNTER_DESYNC_OVERLAP; /* its bytes will be missing */
 	return false;
 }
 
-/* How many bytes a call has moved. */
-static __always_inline u64 tls_moved(const struct tls_call *call, s64 result)
+/* How many bytes a call says it has moved. */
+static __always_inline u64 tls_told(const struct tls_call *call, s64 result)
 {
 	u64 moved = 0;
 
 	if (result <= 0 || !tls_moves(call->function))
 		return 0;
-	if (call->function == TLS_READ_EX || call->function == TLS_WRITE_EX ||
-	    call->function == TLS_WRITE_EX2)
-		read_user(&moved, sizeof(moved), call->moved_at);
-	else
-		moved = result;
-	return moved <= call->bytes ? moved : 0;
+	if (call->function != TLS_READ_EX && call->function != TLS_WRITE_EX &&
+	    call->function != TLS_WRITE_EX2)
+		return result;
+	return read_user(&moved, sizeof(moved), call->moved_at) ? ~0ULL : moved;
 }
 
 /* A call that was to move bytes, and has moved none? One that was given none fails too, and an
@@ -189,16 +208,19 @@ static __always_inline bool return_from_tls(struct pt_regs *ctx)
 	if (!c)
 		return false;
 	judge_socketless(c, &call);
-	moved = tls_moved(&call, result);
+	moved = tls_told(&call, result);
+	if (moved > call.bytes) { /* a call that goes on with an earlier one's bytes */
+		c->broken = COUNTER_DESYNC_OVERLAP;
+		moved = 0;
+	}
 	if (moved)
 		note_plain_text(c);
-	if (result > 0 && !moved && (u32)call.bytes && tls_moves(call.function))
-		c->broken = COUNTER_DESYNC_OVERLAP; /* a call that goes on with an earlier one's
-						       bytes */
 	if (call.function != TLS_GET_ERROR)
 		c->failed = tls_failed(&call, result);
-	if (c->off || !(moved || tls_ended(c, &call, result)))
-		return false;
-	return follow_tls_call(c, &call, moved, !moved);
+	if (!c->off && (moved || tls_ended(c, &call, result)) &&
+	    follow_tls_call(c, &call, moved, !moved))
+		return true;
+	forget_sending(&call);
+	return false;
 }
 #endif

@@ -58,45 +58,16 @@ static __always_inline u64 key_of_session(u64 ssl)
 	return key;
 }
 
-static __always_inline void note_unfollowed(const struct tls_call *call)
-{
-	struct connection *c = connections.lookup(&call->connection);
-
-	if (c)
-		c->broken = COUNTER_DESYNC_OVERLAP; /* its bytes will be missing */
-}
-
 static __always_inline bool is_on_stack(const struct tls_call *call)
 {
 	return call->buffer - call->stack_end >= call->stack;
 }
 
-/* What a session sends is kept for whoever reads the answer before the sender has returned. What
- * lies on a stack, which may be moved meanwhile, only the sender itself can read. */
-static __always_inline void note_sending(const struct tls_call *call)
+/* What lies on a stack, which may be moved meanwhile, only the sender itself can read. */
+static __always_inline void note_go_sending(const struct tls_call *call)
 {
-	struct call sending = {.begin_ns = call->begin_ns, .number = TLS_BUFFER};
-	struct connection *c = connections.lookup((void *)&call->connection);
-
-	if (call->function != TLS_WRITE || !c || c->off || is_on_stack(call))
-		return;
-	sending.sk = call->connection;
-	sending.arguments[TLS_ARGUMENT_AT] = call->buffer;
-	sending.arguments[TLS_ARGUMENT_BYTES] = call->bytes;
-	if (!calls.insert((void *)&call->connection, &sending))
-		c->writer = call->connection;
-}
-
-/* A send has failed: if a reader has followed its bytes, they have not moved after all. */
-static __always_inline void forget_sending(const struct tls_call *call)
-{
-	struct call *sending = calls.lookup((void *)&call->connection);
-
-	if (call->function != TLS_WRITE || !sending || sending->begin_ns != call->begin_ns)
-		return;
-	if (sending->helped)
-		note_unfollowed(call);
-	calls.delete((void *)&call->connection);
+	if (!is_on_stack(call))
+		note_sending(call);
 }
 
 /* A handshake begins, or a connection is closed; true if a session has ended that another program
@@ -116,7 +87,7 @@ static __always_inline bool restart_go(struct tls_call *outer, struct tls_call *
 	call->connection = key_of_session(call->ssl);
 	if (outer) {
 		outer->connection = call->connection;
-		note_sending(outer);
+		note_go_sending(outer);
 	}
 	return ending;
 }
@@ -166,7 +137,7 @@ static __always_inline bool enter_go(struct pt_regs *ctx)
 	if (call.function == TLS_END)
 		return ending;
 	if (push_go_call(&g, &call))
-		note_sending(&call);
+		note_go_sending(&call);
 	else
 		note_unfollowed(&call);
 	return ending;

@@ -12,6 +12,12 @@ static __always_inline bool tls_moves(u32 function)
 	return function >= TLS_READ && function <= TLS_RECEIVE;
 }
 
+/* ... what can be read of it: not of a file. */
+static __always_inline bool tls_sends(u32 function)
+{
+	return function >= TLS_WRITE && function <= TLS_WRITE_EX2;
+}
+
 static __always_inline bool tls_shakes_hands(u32 function)
 {
 	return function >= TLS_HANDSHAKE && function <= TLS_ACCEPT;

@@ -90,6 +90,15 @@ static __always_inline void inherit(struct connection *session, const struct con
 	session->shown = from->shown;
 }
 
+/* Of a connection that begins with TLS, one session says that plain text has moved. */
+static __always_inline void take_hello(struct connection *session, struct connection *before)
+{
+	if (!before->hello || before->shown || session->shown)
+		return;
+	session->hello = before->hello;
+	before->hello = HELLO_NONE;
+}
+
 /* A socket carries another session than before. */
 static __always_inline void supersede(struct connection *session, u64 key)
 {
@@ -98,6 +107,7 @@ static __always_inline void supersede(struct connection *session, u64 key)
 	if (!before || !lock_if(before, key))
 		return;
 	inherit(session, before);
+	take_hello(session, before);
 	if (outstanding(before))
 		unlock(before);
 	else

@@ -69,6 +69,7 @@ class Sweeper:
         """Forget the TLS sessions of processes that are gone, and the calls that they were inside."""
         for key, connection in self._of_the_gone("tls_sessions", SESSION_BYTES):
             maps.delete(self._probe.maps["connections"], connection)
+            maps.delete(self._probe.maps["calls"], connection)  # what it was sending
             maps.delete(self._probe.maps["tls_held"], key[TGID_AT : TGID_AT + TGID_BYTES])
             maps.delete(self._probe.maps["tls_sessions"], key)
         for name, size in CALLS_BYTES.items():

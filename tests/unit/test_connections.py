@@ -175,6 +175,22 @@ def test_what_a_call_sends_that_began_before_the_request_is_no_answer_to_it() ->
     assert connection.counters() == {"seen": 2, "recorded": 2, "unpaired_responses": 2}
 
 
+@pytest.mark.parametrize("born", [True, False])
+@pytest.mark.parametrize("bytewise", [False, True])
+def test_answers_that_are_seen_before_what_they_answer(born: bool, bytewise: bool) -> None:
+    """Where it is not known which side asks, no request gets its neighbour's."""
+    connection = Connection(born=born)
+    for n in range(4):
+        asked = connection.given(EGRESS, get(b"/%d" % n))
+        answer = response(b"20%d OK" % n, b"", b"Content-Length: 0")
+        for piece in [answer[i : i + 1] for i in range(len(answer))] if bytewise else [answer]:
+            connection.call(INGRESS, piece)
+        connection.call_given(asked)
+    connection.end(CLOSE)
+    assert [(text(r, "target"), int(r["status"])) for r in connection.records()] == []
+    assert (connection.counters().get("unpaired_responses", 0) > 0) == born
+
+
 def test_after_lost_sync_the_rest_of_an_answer_is_not_taken_for_that_of_a_later_request() -> None:
     connection = Connection(SERVER)
     connection.call(INGRESS, get(b"/1"))

@@ -32,7 +32,7 @@ HANDED_OVER = [
     "judged_executables",
     "attempts",
 ]
-HANDED_OVER_TLS = ["tls_sessions", "tls_held", "tls_calls", "tls_stacks", "go_calls"]
+HANDED_OVER_TLS = ["tls_sessions", "tls_held", "tls_calls", "tls_stacks", "go_calls", "calls"]
 
 MESSAGE_BYTES = 1 << 16
 DESCRIPTORS = 200  # of one message: SCM_MAX_FD of net/scm.h is 253
