@@ -122,7 +122,7 @@ def path(text: str, *, cut: bool = False) -> str:
     """Replace userinfo of URLs inside a path, and secret-looking values of path parameters and of an encoded query."""
     if _entangled(text):
         return _before_userinfo(_decoded(text))
-    text = userinfo(text, cut=cut)
+    text = userinfo(_bare(text), cut=cut)
     if _hidden(text, cut=cut):
         return url(userinfo(_decoded(text), cut=cut))
     before, *after = ENCODED_MARK.split(text, 1)
@@ -194,6 +194,15 @@ def _entangled(text: str) -> bool:
         if any(map(_is_secret, (*_names(inside), *SEPARATOR.split(inside)[1:]))):
             return True
     return False
+
+
+def _bare(text: str) -> str:
+    """Replace the userinfo of what begins as an authority does, not as a path: no server takes it, but it is shown."""
+    if text.startswith("/") or ORIGIN.match(text):
+        return text
+    head, slash, rest = text.partition("/")
+    host = host_of(head)
+    return text if host == head else f"{REDACTED}:{REDACTED}@{host}{slash}{rest}"
 
 
 def _before_userinfo(text: str) -> str:

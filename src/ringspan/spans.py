@@ -241,6 +241,8 @@ def _full_url(row: Any, method: str, parts: target.Target) -> str:
         authority = f"[{host}]:{row.remote_port}" if ":" in host else f"{host}:{row.remote_port}"
     if whole == "*":  # the asterisk form names the server itself (RFC 9112 section 3.3)
         whole = ""
+    if not whole.startswith("/"):
+        whole = redact.url(whole)
     return f"{scheme(row)}://{authority or 'localhost'}{'' if whole.startswith('/') or not whole else '/'}{whole}"
 
 

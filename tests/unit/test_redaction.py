@@ -220,6 +220,13 @@ def test_parts_of_names_are_configured_too() -> None:
     )
 
 
+def test_a_target_that_begins_as_an_authority_has_no_userinfo() -> None:
+    shown = "REDACTED:REDACTED@host:80/x"
+    for target in (b"user:hunter2@host:80/x", b"user:hunter2%40host:80/x"):
+        assert describe(row(target=target)).attributes["url.path"] == shown
+        assert describe(row(target=target, **CLIENT)).attributes["url.full"].endswith(f"/{shown}")
+
+
 def test_a_user_agent_holds_no_token() -> None:
     agent = f"app/1 (Bearer {JWT}) {GITHUB} {JWT}".encode()
     found = describe(row(user_agent=agent, user_agent_bytes=len(agent))).attributes["user_agent.original"]
