@@ -48,7 +48,8 @@ struct server {
 	u64 identity;
 	u64 open;	  /* requests being served */
 	u64 begun;	  /* ... ever */
-	u64 end_ns;	  /* when the last one was over */
+	u64 noted_ns;	  /* since when it is watched; what it was asked before is not known */
+	u64 end_ns;	  /* when the last one was over; at first as noted_ns */
 	u64 proofs;	  /* answers by the thread that had read the request */
 	u8 hands_over;	  /* a request was answered by another thread */
 	u8 self_starting; /* a request was made while none was served */

@@ -92,11 +92,17 @@ static __always_inline void finish_oldest(struct connection *c, u64 now, u8 fail
 	c->response_begun = 0;
 }
 
+/* Where in its call a request begins that the window holds the first byte of. */
+static __always_inline u64 first_byte_at(const struct work *w)
+{
+	return w->window_at + w->mark[STATE_METHOD_FIRST] - 1;
+}
+
 static __always_inline void fill_request(struct work *w, struct connection *c, struct record *r,
 					 u64 now)
 {
 	struct span_of_bytes *s = &w->spans[w->span & 1];
-	u32 place = s->sequence + w->window_at + w->mark[STATE_METHOD_FIRST] - 1;
+	u32 place = s->sequence + first_byte_at(w);
 
 	r->version = CONTRACT_VERSION;
 	r->kind = RECORD_EXCHANGE;
@@ -151,6 +157,7 @@ static __always_inline struct exchange *begin_request(struct work *w, struct con
 	c->lost_reason = COUNTER_LOST_PIPELINE_FULL;
 	if (outstanding(c))
 		c->pipelined = 1;
+	c->beside = outstanding(c) || (c->next_request && first_byte_at(w));
 	if (outstanding(c) < OUTSTANDING_MAX) {
 		x = exchange_new(&key);
 		c->lost_reason = COUNTER_LOST_TABLE_FULL;

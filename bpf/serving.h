@@ -35,8 +35,11 @@ static __always_inline struct server *server_noted(const struct process *of)
 	if (blank && servers.update(&key, blank))
 		count(COUNTER_JOINS_TABLE_FULL);
 	known = servers.lookup(&key);
-	if (known)
+	if (known) {
 		known->identity = random64();
+		known->noted_ns = bpf_ktime_get_ns();
+		known->end_ns = known->noted_ns;
+	}
 	return known;
 }
 
@@ -91,7 +94,7 @@ static __always_inline bool reads_by_waiting(const struct work *w, struct connec
 	return !(flags & O_NONBLOCK_);
 }
 
-/* nginx makes requests of its own for none but those it serves. */
+/* nginx has few requests made that are for none which it serves: docs/reliability.md has them. */
 static __always_inline bool is_nginx(void)
 {
 	char comm[16] = {};
@@ -121,13 +124,27 @@ static __always_inline bool is_open(const struct serving *s)
 	return exchange_get(&key) != 0;
 }
 
+/* Has so much time passed from one moment to another? */
+static __always_inline bool is_long(u64 from, u64 to)
+{
+	return (s64)(to - from) > QUIET_BEFORE_NS;
+}
+
+/* Can it be told whose the head is that was just read: nothing else came with it, and the requests
+ * of its connection are counted as the running process's? */
+static __always_inline bool is_told(const struct connection *c, const struct process *here)
+{
+	return !c->beside && outstanding(c) == 1 && c->server.tgid == here->tgid &&
+	       c->server.start_ns == here->start_ns;
+}
+
 /* The running thread has read a request's head. */
 static __always_inline void begin_serving(const struct work *w, struct connection *c,
 					  const struct record *r)
 {
 	bool blocking = reads_by_waiting(w, c);
-	struct process key = c->server;
-	struct server *p = servers.lookup(&key);
+	struct process here = process_here();
+	struct server *p = servers.lookup(&here);
 	struct serving *s;
 
 	if (!p)
@@ -137,6 +154,10 @@ static __always_inline void begin_serving(const struct work *w, struct connectio
 		return;
 	if (blocking && s->identity && s->identity != c->head.identity && is_open(s))
 		s->unfit = 1;
+	s->waited = 1;
+	s->alone = 0;
+	if (!is_told(c, &here))
+		return;
 	s->connection = c->key;
 	s->identity = c->head.identity;
 	s->index = c->next_request - 1;
@@ -146,8 +167,7 @@ static __always_inline void begin_serving(const struct work *w, struct connectio
 	s->begun = p->begun;
 	s->blocking = blocking;
 	s->waited = 0;
-	s->alone = p->open == 1 &&
-		   (is_nginx() || (s64)(r->start_ktime_ns - p->end_ns) > QUIET_BEFORE_NS);
+	s->alone = p->open == 1 && is_long(is_nginx() ? p->noted_ns : p->end_ns, r->start_ktime_ns);
 }
 
 /* The running thread waits for several things at once, or for another connection: what it does then
@@ -197,7 +217,8 @@ static __always_inline bool at_once(const struct serving *s)
  * no other now. */
 static __always_inline bool is_by_threads(const struct server *p, const struct serving *s)
 {
-	return !p->hands_over && (p->proofs >= PROOFS_WANTED || (p->open == 1 && at_once(s)));
+	return !p->hands_over && (p->proofs >= PROOFS_WANTED ||
+				  (p->open == 1 && at_once(s) && is_long(p->noted_ns, s->head_ns)));
 }
 
 /* Is this the only request that the process serves, and could nothing else have a request made? */
@@ -221,16 +242,13 @@ static __always_inline struct serving *serving_now(void)
 	return is_alone(p, s) && at_once(s) ? s : 0;
 }
 
-/* On whose behalf connect() was called, if that still holds. */
+/* On whose behalf connect() was called, if that still holds: of a thread that waits for what it
+ * reads, serving_now() says so. */
 static __always_inline bool origin_holds(const struct serving *s)
 {
 	struct server *p = server_here();
 
-	if (!p || !s->identity)
-		return false;
-	if (s->blocking)
-		return s->thread == bpf_get_current_pid_tgid() && is_by_threads(p, s);
-	return is_alone(p, s);
+	return p && s->identity && !s->blocking && is_alone(p, s);
 }
 
 /* The exchange that is served, if it is the one that its connection has outstanding; to one that

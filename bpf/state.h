@@ -121,6 +121,7 @@ struct connection {
 	u8 born;  /* seen from its first byte */
 	u8 peer_gone;
 	u8 pipelined;
+	u8 beside; /* the current request came with bytes of others, or while one was open */
 	u8 broken; /* a call could not be followed: lose sync before the next */
 	u8 response_begun;
 	u8 role_known;	/* enum certainty */

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 
@@ -36,6 +37,29 @@ def ask(port: int, paths: Iterable[str], connections: int = 100) -> list[int]:
         return await asyncio.gather(*(connection() for _ in range(connections)))
 
     return [status for some in asyncio.run(all_of_them()) for status in some]
+
+
+def ask_ahead(port: int, paths: Iterable[str], bodies: bool) -> list[int]:
+    """The statuses of all, two by two on one connection: both at once; or of the first a body comes late, with the second."""
+    left, statuses = iter(paths), []
+    with socket.create_connection(("127.0.0.1", port)) as connection, connection.makefile("rb") as answers:
+
+        def take() -> None:
+            statuses.append(int(answers.readline().split()[1]))
+            while answers.readline() != b"\r\n":
+                pass
+
+        for one, other in zip(left, left, strict=True):
+            second = f"GET {other} HTTP/1.1\r\nHost: relay\r\n\r\n"
+            if bodies:
+                connection.sendall(f"POST {one} HTTP/1.1\r\nHost: relay\r\nContent-Length: 4\r\n\r\n".encode())
+                take()
+                connection.sendall(f"body{second}".encode())
+            else:
+                connection.sendall(f"GET {one} HTTP/1.1\r\nHost: relay\r\n\r\n{second}".encode())
+                take()
+            take()
+    return statuses
 
 
 def path(row: Row) -> str:

@@ -1,11 +1,13 @@
-"""One trace on one host: whose child a span is, under load and against what could mislead; a wrong parent is never given."""
+"""One trace on one host: whose child a span is, under load and against what could mislead, without a wrong parent."""
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +18,14 @@ from peers.build import PeerUnavailable
 from peers.process import free_port
 
 from . import stack
-from .askers import Row, ask, end, parents, path, strangers
+from .askers import Row, ask, ask_ahead, end, parents, path, strangers
 from .tracer import for_ports, trace
 
 pytestmark = [pytest.mark.root, pytest.mark.peers, pytest.mark.timeout(600)]
 REQUESTS, CONNECTIONS = 10_000, 100
 ROOM = "ring_bytes: 268435456\nspans_per_second: 0\n"
 SETTLE_SECONDS = 60
+QUIET_SECONDS = 1.2  # more than the second after which a process that shares threads is believed
 ALL_KINDS = ("id", "wait", "later")
 
 
@@ -42,14 +45,16 @@ def numbered(kinds: tuple[str, ...], count: int) -> list[str]:
 class Run:
     """The rows of a relay and of the server behind it, while it was asked for these paths."""
 
-    def __init__(self, name: str, paths: list[str], connections: int, folder: Path, more: int = 0) -> None:
+    def __init__(
+        self, name: str, paths: list[str], asking: Callable[[int, list[str]], list[int]], folder: Path, more: int = 0
+    ) -> None:
         config = folder / "room.yaml"
         config.write_text(ROOM)
         asked = sum(2 if one.startswith("/twice/") else 1 for one in paths)
-        with relay("upstream", "") as upstream, relay(name, upstream.address) as asking:
-            self.relay, self.upstream = asking.port, upstream.port
-            with trace("--config", str(config), *for_ports([asking.port, upstream.port])) as tracer:
-                assert set(ask(asking.port, paths, connections)) == {200}
+        with relay("upstream", "") as upstream, relay(name, upstream.address) as asked_one:
+            self.relay, self.upstream = asked_one.port, upstream.port
+            with trace("--config", str(config), *for_ports([asked_one.port, upstream.port])) as tracer:
+                assert set(asking(asked_one.port, paths)) == {200}
                 tracer.wait_for_rows(2 * (len(paths) + asked) + more, SETTLE_SECONDS)
                 self.rows = tracer.rows()
                 ledger = tracer.stop().ledger
@@ -77,7 +82,8 @@ class Run:
 
 @pytest.mark.parametrize("name", ["gunicorn-threads", "gunicorn-sync", "java"])
 def test_a_thread_for_each_request(name: str, tmp_path: Path) -> None:
-    run = Run(name, numbered(("id", "twice") if name != "java" else ("id",), REQUESTS), CONNECTIONS, tmp_path)
+    kinds = ("id", "twice") if name != "java" else ("id",)
+    run = Run(name, numbered(kinds, REQUESTS), partial(ask, connections=CONNECTIONS), tmp_path)
     assert not strangers(run.rows)
     assert run.joined() >= 0.99
     run.both_ends()
@@ -88,15 +94,20 @@ def test_a_thread_for_each_request(name: str, tmp_path: Path) -> None:
 def test_many_requests_on_one_thread(name: str, connections: int, tmp_path: Path) -> None:
     kinds = ALL_KINDS if name in ("node", "asyncio") else ("id", "later") if name == "go" else ("id",)
     count = REQUESTS if connections > 1 else REQUESTS // 10
-    run = Run(name, numbered(kinds, count), connections, tmp_path)
+    run = Run(name, numbered(kinds, count), partial(ask, connections=connections), tmp_path)
     assert not strangers(run.rows)
     assert not [path(row) for row in run.made if row["parent_span_id"] and path(row).startswith("/later/")]
     run.both_ends()
 
 
 def test_nginx_that_serves_one_request_at_a_time(tmp_path: Path) -> None:
-    run = Run("nginx", numbered(("id",), 500), 1, tmp_path)
-    assert run.joined() == 1
+    def asking(port: int, paths: list[str]) -> list[int]:
+        first = ask(port, paths[:1], 1)
+        time.sleep(QUIET_SECONDS)
+        return first + ask(port, paths[1:], 1)
+
+    run = Run("nginx-one", numbered(("id",), 500), asking, tmp_path)
+    assert [path(row) for row in run.made if not row["parent_span_id"]] == ["/id/0"]
     assert not strangers(run.rows)
 
 
@@ -113,7 +124,7 @@ def test_nginx_that_serves_one_request_at_a_time(tmp_path: Path) -> None:
 )
 @pytest.mark.parametrize("connections", [20, 2])
 def test_threads_that_mislead(way: str, least: float, most: float, connections: int, tmp_path: Path) -> None:
-    run = Run(way, numbered(("id",), 1000), connections, tmp_path)
+    run = Run(way, numbered(("id",), 1000), partial(ask, connections=connections), tmp_path)
     assert not [one for one in strangers(run.rows) if one[1] != "?"]  # what still runs at the end has lost some
     assert not [row for row in run.made if row["parent_span_id"] and path(row) == "/tick/0"]
     of_requests = [row for row in run.made if path(row) != "/tick/0"]
@@ -121,7 +132,34 @@ def test_threads_that_mislead(way: str, least: float, most: float, connections: 
     assert least <= share <= most
 
 
-QUIET_SECONDS = 1.2  # more than the second after which a process that shares threads is believed
+def test_a_connection_that_is_opened_for_one_and_used_for_none(tmp_path: Path) -> None:
+    run = Run("pooling", numbered(("id",), 50), partial(ask, connections=1), tmp_path, more=100)
+    assert not [row for row in run.made if row["parent_span_id"]]
+
+
+@pytest.mark.parametrize("bodies", [False, True])
+def test_what_a_thread_asks_once_it_has_read_the_next(bodies: bool, tmp_path: Path) -> None:
+    run = Run("reading_ahead", numbered(("id",), 50), partial(ask_ahead, bodies=bodies), tmp_path, more=100)
+    ticks = [row for row in run.made if path(row) == "/tick/0"]
+    assert ticks and not [row for row in ticks if row["parent_span_id"]]
+    assert not strangers(run.rows)
+
+
+@pytest.mark.parametrize("way", ["in_batches", "in_batches_unblocked"])
+def test_a_request_older_than_the_trace(way: str) -> None:
+    with relay("upstream", "") as upstream, relay(way, upstream.address) as asking:
+        ports = for_ports([asking.port, upstream.port])
+        with socket.create_connection(("127.0.0.1", asking.port)) as older:
+            older.sendall(b"GET /older/0 HTTP/1.1\r\nHost: relay\r\n\r\n")
+            time.sleep(QUIET_SECONDS)
+            with trace(*ports) as tracer:
+                time.sleep(QUIET_SECONDS)
+                assert ask(asking.port, ["/id/1"], 1) == [200]
+                rows = tracer.rows(expect=6)
+    assert "/older/0" in map(path, rows)
+    assert not strangers(rows)
+
+
 CHAIN = [
     ("curl", "GET", 502, "502"),
     ("nginx", "GET", 502, "502"),
@@ -152,14 +190,15 @@ def test_one_curl_through_four_programs_is_one_trace(tmp_path: Path) -> None:
     refusing = free_port()
     with stack.jaeger(tmp_path) as jaeger, ExitStack() as running:
         go = running.enter_context(relay("go", f"127.0.0.1:{refusing}"))
-        gunicorn = running.enter_context(relay("gunicorn-sync", go.address))
-        nginx = running.enter_context(relay("nginx", gunicorn.address))
+        gunicorn = running.enter_context(relay("gunicorn-one", go.address))
+        nginx = running.enter_context(relay("nginx-one", gunicorn.address))
         ports = [refusing, go.port, gunicorn.port, nginx.port]
         with trace(*for_ports(ports), "--otlp", f"http://{jaeger.otlp}") as tracer:
+            assert ask(nginx.port, ["/id/0"], 1) == [502]  # from here on they are watched
             for number in range(3):
                 time.sleep(QUIET_SECONDS)
                 subprocess.run(["curl", "-s", f"http://{nginx.address}/id/{number}"], check=True)
-            tracer.rows(expect=3 * len(CHAIN))
+            tracer.rows(expect=4 * len(CHAIN))
             tracer.stop()
         end = time.monotonic() + 20
         traces: list[Any] = []

@@ -69,8 +69,10 @@ def _program(recipe: str, *words: str) -> Argv:
 RELAYS: dict[str, Argv] = {
     "gunicorn-threads": _gunicorn("--workers", "2", "--threads", "16"),
     "gunicorn-sync": _gunicorn("--workers", "4"),
+    "gunicorn-one": _gunicorn("--workers", "1"),
     "java": _program("java", "java", "-cp", "{program}", "Relay", "{port}", "http://{upstream}"),
     "nginx": _nginx("relay.conf", 2),
+    "nginx-one": _nginx("relay.conf", 1),
     "node": _program("node", "{program}", "{src}/node/relay.js", "{port}", "http://{upstream}"),
     "asyncio": _program("python", "{program}", "{src}/python/relay_asyncio.py", "{port}", "http://{upstream}"),
     "asyncio-ticking": _program(
@@ -79,7 +81,17 @@ RELAYS: dict[str, Argv] = {
     "go": _program("go", "{program}/go-relay", "{port}", "http://{upstream}"),
     **{
         way: _program("python", "{program}", "{src}/python/odd_relay.py", "{port}", "{upstream}", way)
-        for way in ("handed_over", "in_stages", "selecting", "before_and_after", "with_background")
+        for way in (
+            "handed_over",
+            "in_stages",
+            "selecting",
+            "before_and_after",
+            "with_background",
+            "pooling",
+            "in_batches",
+            "in_batches_unblocked",
+            "reading_ahead",
+        )
     },
     "upstream": _nginx("upstream.conf", 1),
 }

@@ -20,10 +20,15 @@ upstream = sys.argv[2].rpartition(":")
 mine = threading.local()
 
 
+def connect() -> socket.socket:
+    """A connection to the upstream."""
+    return socket.create_connection((upstream[0], int(upstream[2])))
+
+
 def ask(path: str) -> None:
     """One request, on a connection that the thread keeps."""
     if not hasattr(mine, "socket"):
-        mine.socket = socket.create_connection((upstream[0], int(upstream[2])))
+        mine.socket = connect()
     mine.socket.sendall(f"GET {path} HTTP/1.1\r\nHost: upstream\r\n\r\n".encode())
     got = b""
     while b"answered" not in got:
@@ -138,6 +143,86 @@ def with_background(listener: Listener) -> None:
     each(listener, serve)
 
 
-WAYS = {one.__name__: one for one in (handed_over, in_stages, selecting, before_and_after, with_background)}
+def pooling(listener: Listener) -> None:
+    """One thread for all, on blocking sockets: the connection that it opens as it has read, it uses a while later for itself."""
+    clients: list[socket.socket] = []
+    due: list[tuple[float, socket.socket, str, socket.socket]] = []
+    while True:
+        ready, _, _ = select.select([listener, *clients], [], [], 0.001)
+        if due and due[0][0] < time.monotonic():
+            _, client, path, mine.socket = due.pop(0)
+            ask("/tick/0")
+            answer(client, path)
+        for one in ready:
+            if one is listener:
+                clients.append(listener.accept()[0])
+            elif path := read(one):
+                due.append((time.monotonic() + 0.003, one, path, connect()))
+            else:
+                clients.remove(one)
+
+
+def in_batches(listener: Listener, blocking: bool = True) -> None:
+    """One thread for all: it asks for two together."""
+    clients: list[socket.socket] = []
+    batch: list[tuple[socket.socket, str]] = []
+    while True:
+        for one in select.select([listener, *clients], [], [])[0]:
+            if one is listener:
+                clients.append(listener.accept()[0])
+                clients[-1].setblocking(blocking)
+            elif path := read(one):
+                batch.append((one, path))
+            else:
+                clients.remove(one)
+        if len(batch) == 2:
+            for _, path in batch:
+                ask(path)
+            for client, _ in batch:
+                client.sendall(ANSWER)
+            batch.clear()
+
+
+def in_batches_unblocked(listener: Listener) -> None:
+    """The same, on sockets that do not block."""
+    in_batches(listener, blocking=False)
+
+
+def reading_ahead(listener: Listener) -> None:
+    """It reads what there is, and asks when it has answered and read a body of four bytes."""
+
+    def serve(client: socket.socket) -> None:
+        got = b""
+
+        def more() -> bytes:
+            return client.recv(4096) or sys.exit()
+
+        while True:
+            while b"\r\n\r\n" not in got:
+                got += more()
+            head, _, got = got.partition(b"\r\n\r\n")
+            answer(client, head.split()[1].decode())
+            while head.startswith(b"POST") and len(got) < 4:
+                got += more()
+            got = got[4 * head.startswith(b"POST") :]
+            ask("/tick/0")
+
+    each(listener, serve)
+
+
+WAYS = {
+    one.__name__: one
+    for one in (
+        handed_over,
+        in_stages,
+        selecting,
+        before_and_after,
+        with_background,
+        pooling,
+        in_batches,
+        in_batches_unblocked,
+        reading_ahead,
+    )
+}
 with socket.create_server(("127.0.0.1", int(sys.argv[1])), backlog=512) as listening:
     WAYS[sys.argv[3]](listening)
