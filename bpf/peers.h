@@ -200,17 +200,17 @@ static __always_inline void take_head(struct work *w, struct connection *c)
 	struct exchange_key key = {.connection = c->head.identity, .index = c->next_request - 1};
 	struct exchange *x = exchange_get(&key);
 
-	if (!x || x->confirmed != CONFIRMED)
-		return;
-	if (c->role == ROLE_CLIENT) {
+	if (x && x->confirmed != CONFIRMED)
+		x = 0;
+	if (x && c->role == ROLE_CLIENT) {
 		list_client(c);
 		if (!x->record.joined)
 			note_self_starting(x->record.tgid, x->record.process_start_ns);
 	}
-	if (x->record.traceparent_bytes && !take_traceparent(w, &x->record))
-		return;
+	if (x && x->record.traceparent_bytes && !take_traceparent(w, &x->record))
+		x = 0;
 	if (c->role == ROLE_SERVER && w->direction == INGRESS)
-		begin_serving(w, c, &x->record);
+		begin_serving(w, c, x);
 }
 
 /* A call's bytes have been followed. */

@@ -138,9 +138,10 @@ static __always_inline bool is_told(const struct connection *c, const struct pro
 	       c->server.start_ns == here->start_ns;
 }
 
-/* The running thread has read a request's head. */
+/* The running thread has read a request's head; without x it is one that nothing can be the child
+ * of. */
 static __always_inline void begin_serving(const struct work *w, struct connection *c,
-					  const struct record *r)
+					  const struct exchange *x)
 {
 	bool blocking = reads_by_waiting(w, c);
 	struct process here = process_here();
@@ -156,7 +157,7 @@ static __always_inline void begin_serving(const struct work *w, struct connectio
 		s->unfit = 1;
 	s->waited = 1;
 	s->alone = 0;
-	if (!is_told(c, &here))
+	if (!x || !is_told(c, &here))
 		return;
 	s->connection = c->key;
 	s->identity = c->head.identity;
@@ -167,7 +168,8 @@ static __always_inline void begin_serving(const struct work *w, struct connectio
 	s->begun = p->begun;
 	s->blocking = blocking;
 	s->waited = 0;
-	s->alone = p->open == 1 && is_long(is_nginx() ? p->noted_ns : p->end_ns, r->start_ktime_ns);
+	s->alone = p->open == 1 &&
+		   is_long(is_nginx() ? p->noted_ns : p->end_ns, x->record.start_ktime_ns);
 }
 
 /* The running thread waits for several things at once, or for another connection: what it does then

@@ -62,6 +62,17 @@ def ask_ahead(port: int, paths: Iterable[str], bodies: bool) -> list[int]:
     return statuses
 
 
+def ask_side_by_side(port: int, paths: Iterable[str], header: str) -> list[int]:
+    """The statuses of all, two by two on two connections: the second of each two with this header."""
+    left, statuses = iter(paths), []
+    with socket.create_connection(("127.0.0.1", port)) as one, socket.create_connection(("127.0.0.1", port)) as other:
+        for first, second in zip(left, left, strict=True):
+            one.sendall(f"GET {first} HTTP/1.1\r\nHost: relay\r\n\r\n".encode())
+            other.sendall(f"GET {second} HTTP/1.1\r\nHost: relay\r\n{header}\r\n\r\n".encode())
+            statuses += [int(each.recv(4096).split()[1]) for each in (one, other)]
+    return statuses
+
+
 def path(row: Row) -> str:
     attributes = row["attributes"]
     return attributes.get("url.path") or urlsplit(attributes.get("url.full", "")).path

@@ -18,7 +18,7 @@ from peers.build import PeerUnavailable
 from peers.process import free_port
 
 from . import stack
-from .askers import Row, ask, ask_ahead, end, parents, path, strangers
+from .askers import Row, ask, ask_ahead, ask_side_by_side, end, parents, path, strangers
 from .tracer import for_ports, trace
 
 pytestmark = [pytest.mark.root, pytest.mark.peers, pytest.mark.timeout(600)]
@@ -143,6 +143,11 @@ def test_what_a_thread_asks_once_it_has_read_the_next(bodies: bool, tmp_path: Pa
     ticks = [row for row in run.made if path(row) == "/tick/0"]
     assert ticks and not [row for row in ticks if row["parent_span_id"]]
     assert not strangers(run.rows)
+
+
+def test_a_request_that_names_no_parent_on_a_thread_that_has_two(tmp_path: Path) -> None:
+    asking = partial(ask_side_by_side, header="traceparent: none")
+    assert not strangers(Run("in_pairs", numbered(("id",), 50), asking, tmp_path).rows)
 
 
 @pytest.mark.parametrize("way", ["in_batches", "in_batches_unblocked"])

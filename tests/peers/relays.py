@@ -91,6 +91,7 @@ RELAYS: dict[str, Argv] = {
             "in_batches",
             "in_batches_unblocked",
             "reading_ahead",
+            "in_pairs",
         )
     },
     "upstream": _nginx("upstream.conf", 1),

@@ -210,6 +210,17 @@ def reading_ahead(listener: Listener) -> None:
     each(listener, serve)
 
 
+def in_pairs(listener: Listener) -> None:
+    """One thread for two connections: it asks for a request of each when it has read both."""
+    listener.accept()  # by whoever waits for it to listen
+    one, other = listener.accept()[0], listener.accept()[0]
+    while (path := read(one)) and (second := read(other)):
+        ask(path)
+        ask(second)
+        one.sendall(ANSWER)
+        other.sendall(ANSWER)
+
+
 WAYS = {
     one.__name__: one
     for one in (
@@ -222,6 +233,7 @@ WAYS = {
         in_batches,
         in_batches_unblocked,
         reading_ahead,
+        in_pairs,
     )
 }
 with socket.create_server(("127.0.0.1", int(sys.argv[1])), backlog=512) as listening:
