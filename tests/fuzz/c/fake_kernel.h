@@ -83,6 +83,7 @@ struct mm_struct {
 
 struct linux_binprm {
 	const char *filename;
+	const char *interp;
 };
 
 struct upid {
