@@ -109,7 +109,7 @@ static __always_inline void reject(struct work *w, struct connection *c, struct 
 		bool answer = c->role_known == ROLE_GUESSED && is_answer(w, c, d);
 
 		withdraw_request(c, d);
-		if (answer)
+		if (answer && !outstanding(c))
 			reject_answer(w, c);
 		else if (c->born && !c->next_request)
 			c->doubtful = 1;

@@ -175,7 +175,9 @@ def ask_many(port: int, authorities: str, connections: int, each: int, paths: Se
 
 def curl(server: HttpsServer, paths: Sequence[str], *flags: str) -> None:
     urls = [word for path in paths for word in ("-o", "/dev/null", server.url(path))]
-    subprocess.run(["curl", "-sS", "--http1.1", "--cacert", server.ca, *flags, *urls], check=True, timeout=60 * SLOWNESS)
+    subprocess.run(
+        ["curl", "-sS", "--http1.1", "--cacert", server.ca, *flags, *urls], check=True, timeout=60 * SLOWNESS
+    )
 
 
 def curl_urls(folder: Path, port: int, paths: Sequence[str]) -> None:

@@ -101,6 +101,7 @@ static void take_records(void)
 		if (r->socket_inode == VALID_INODE) {
 			check_valid_record(r);
 		} else {
+			talking = &hostile.talk;
 			CHECK(r->socket_inode == hostile.inode);
 			CHECK(!(hostile.setting & SETTING_REFUSED) || (r->role == ROLE_CLIENT) == !(hostile.setting & SETTING_CLIENT));
 			check_record(&hostile.talk, r);
