@@ -126,7 +126,9 @@ def test_deleted_files_are_forgotten_once_nobody_has_them(program: Path) -> None
     inode = program.stat().st_ino
     files.forget(set(), set())
     assert len(files) == 1
+    assert not files.may_forget()
     program.unlink()
+    assert files.may_forget()
     files.forget({inode}, set())
     assert len(files) == 1
     files.forget(set(), set())

@@ -124,10 +124,15 @@ class Attacher:
                 self._look(found.name, found)
         if self.files and time.monotonic() >= self._next_forget:
             self._next_forget = time.monotonic() + FORGET_S
-            was_full = self.files.full
-            self.files.forget({one.inode for one in libraries.running()}, self._cached())
-            if was_full:
-                self.look_at_all()
+            self._forget()
+
+    def _forget(self) -> None:
+        if not self.files.may_forget():
+            return
+        was_full = self.files.full
+        self.files.forget({one.inode for one in libraries.running()}, self._cached())
+        if was_full:
+            self.look_at_all()
 
 
 class Watch:

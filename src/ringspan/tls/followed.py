@@ -152,6 +152,10 @@ class Files:
             if one.held >= 0:
                 os.close(one.held)
 
+    def may_forget(self) -> bool:
+        """Whether it is worth asking who has mapped what: there is no room, or there are deleted files."""
+        return self.full or any(not os.fstat(one.fd).st_nlink for one in self._followed.values())
+
     def forget(self, mapped: Container[int], kept: Container[str]) -> None:
         """Let go of files that nobody has mapped: of deleted ones, and if there is no room, of all but those `kept`.
 
