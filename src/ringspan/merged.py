@@ -13,7 +13,7 @@ from ringspan import config, redact, schema
 
 
 def _safe(key: str, value: Any) -> Any:
-    return redact.endpoint(redact.url(value)) if key in config.URLS and value else value
+    return redact.setting(value) if key in config.URLS and value else value
 
 
 def text(flags: dict[str, Any], file: Path | None) -> str:

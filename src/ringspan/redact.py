@@ -180,6 +180,11 @@ def endpoint(text: str) -> str:
     return f"{scheme}{mark}{authority(rest)}" if mark and "@" not in scheme else authority(text)
 
 
+def setting(text: str) -> str:
+    """Replace what is secret in a URL that a setting names."""
+    return endpoint(url(text))
+
+
 def _hidden(text: str, *, cut: bool = False) -> bool:
     """Whether there is userinfo that only percent-decoding brings out."""
     decoded = _decoded(text)

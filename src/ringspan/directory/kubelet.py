@@ -39,7 +39,7 @@ class Kubelet(NamedTuple):
     @property
     def shown(self) -> str:
         """Return the URL for messages."""
-        return redact.endpoint(redact.url(self.url))
+        return redact.setting(self.url)
 
 
 def _file(given: Path | None, name: str) -> Path | None:
