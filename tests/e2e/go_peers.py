@@ -12,7 +12,7 @@ import pytest
 from peers import build
 from peers.process import wait_until
 
-from .tls_peers import HttpsServer, answers, make_certificates, make_files
+from .tls_peers import SCALE, HttpsServer, answers, make_certificates, make_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,4 +66,4 @@ def go_server(program: Path, port: int, folder: Path, *flags: str, what: str = "
 
 def go_client(program: Path, server: HttpsServer, *flags: str, what: str = "client") -> None:
     command = [str(program), what, "-address", f"localhost:{server.port}", "-folder", str(server.folder), *flags]
-    subprocess.run(command, check=True, timeout=120, env=os.environ | {"GOMAXPROCS": "4"})
+    subprocess.run(command, check=True, timeout=120 * SCALE, env=os.environ | {"GOMAXPROCS": "4"})

@@ -10,7 +10,7 @@ import pytest
 from peers import build
 from peers.process import wait_until
 
-from .tls_peers import HttpsServer, answers, ask_many, assert_nothing_lost, make_certificates, seen
+from .tls_peers import SCALE, HttpsServer, answers, ask_many, assert_nothing_lost, make_certificates, seen
 from .tracer import trace
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .stage import Ports
 
 pytestmark = pytest.mark.root
+CONNECTIONS, EACH = 20, 10 * SCALE
 SOURCE = build.SOURCES / "tls" / "coroutines.c"
 
 
@@ -41,16 +42,16 @@ def test_stacks_are_switched_within_the_library(tmp_path: Path, ports: Ports) ->
         assert wait_until(lambda: answers(port), 10)
         server = HttpsServer(port, tmp_path, process)
         with trace("--tls", "auto", "--port", str(port)) as tracer:
-            ask_many(port, server.ca, 20, 10)
-            logged = server.logged(200)
-            rows = tracer.rows(400, timeout=20)
+            ask_many(port, server.ca, CONNECTIONS, EACH)
+            logged = server.logged(CONNECTIONS * EACH)
+            rows = tracer.rows(2 * CONNECTIONS * EACH, timeout=20)
             ended = tracer.stop()
         assert process.poll() is None
     finally:
         process.kill()
         process.wait(10)
-    assert len(logged) == 200
+    assert len(logged) == CONNECTIONS * EACH
     assert seen(rows, "server") == logged
     assert seen(rows, "client") == logged
     assert {row["attributes"]["network.peer.address"] for row in rows} == {"127.0.0.1"}
-    assert_nothing_lost(ended.ledger, 400)
+    assert_nothing_lost(ended.ledger, 2 * CONNECTIONS * EACH)

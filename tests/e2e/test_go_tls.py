@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from .go_peers import NEW, OLD, built, go_client, go_server
-from .tls_peers import BIG_BYTES, HttpsServer, assert_nothing_lost, assert_told_once, curl, https_server, seen
+from .tls_peers import BIG_BYTES, SCALE, HttpsServer, assert_nothing_lost, assert_told_once, curl, https_server, seen
 from .tracer import Tracer, trace
 
 if TYPE_CHECKING:
@@ -38,8 +38,8 @@ def check(tracer: Tracer, logged: list[tuple[str, str, int]], server: HttpsServe
 def test_each_exchange_is_told_once_by_each_side(tmp_path: Path, ports: Ports, version: str, way: str) -> None:
     program = built(version, way)
     with go_server(program, ports.take(), tmp_path) as server, tracing(server) as tracer:
-        go_client(program, server, "-connections", "2", "-each", "4")
-        check(tracer, server.logged(8), server)
+        go_client(program, server, "-connections", "2", "-each", str(4 * SCALE))
+        check(tracer, server.logged(8 * SCALE), server)
 
 
 @pytest.mark.parametrize("version", ["1.2", "1.3"])
@@ -56,9 +56,9 @@ def test_versions_of_tls_and_client_certificates(tmp_path: Path, ports: Ports, v
 def test_fifty_connections_and_two_thousand_requests(tmp_path: Path, ports: Ports, version: str) -> None:
     program = built(version, "stripped")
     with go_server(program, ports.take(), tmp_path) as server, tracing(server) as tracer:
-        go_client(program, server, "-connections", "50", "-each", "40")
-        logged = server.logged(2000)
-        assert len(logged) == 2000
+        go_client(program, server, "-connections", "50", "-each", str(40 * SCALE))
+        logged = server.logged(2000 * SCALE)
+        assert len(logged) == 2000 * SCALE
         check(tracer, logged, server)
 
 
@@ -97,18 +97,18 @@ def test_what_is_read_into_a_stack_that_is_moved(tmp_path: Path, ports: Ports, v
         go_server(program, ports.take(), tmp_path, what="serve-from-stack") as server,
         tracing(server) as tracer,
     ):
-        for number in range(20):
+        for number in range(20 * SCALE):
             curl(server, [f"/small?{number}"])
-        check(tracer, server.logged(20), server)
+        check(tracer, server.logged(20 * SCALE), server)
 
 
 def test_connections_that_are_dropped_unclosed(tmp_path: Path, ports: Ports) -> None:
     """Their memory becomes other connections': nothing of one is taken for another's."""
     program = built(NEW, "stripped")
     with go_server(program, ports.take(), tmp_path) as server, tracing(server) as tracer:
-        go_client(program, server, "-each", "40", what="client-that-forgets")
-        rows = tracer.rows(120, timeout=10)
-        logged = server.logged(60)
+        go_client(program, server, "-each", str(40 * SCALE), what="client-that-forgets")
+        rows = tracer.rows(120 * SCALE, timeout=10)
+        logged = server.logged(60 * SCALE)
     assert seen(rows, "server") == logged
     answered = [row for row in rows if row["kind"] == "client" and "unread" not in str(row["attributes"])]
     assert seen(answered, "client") == [line for line in logged if "unread" not in line[1]]

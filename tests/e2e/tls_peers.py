@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from .tracer import Row
 
 BIG_BYTES = 3_000_000
+SCALE = int(os.environ.get("RINGSPAN_TLS_SCALE", "1"))  # how many times as many requests as in the short form
 NGINX = """
 {user} daemon off; worker_processes 2; pid {folder}/nginx.pid; error_log {folder}/error.log;
 events {{}}
@@ -164,7 +165,7 @@ def run_python(source: str, *words: str, **environment: str) -> str:
     """Run a client of ours in a process of its own; returns what it printed."""
     command = [sys.executable, "-c", textwrap.dedent(source), *words]
     return subprocess.run(
-        command, check=True, capture_output=True, text=True, timeout=60, env=os.environ | environment
+        command, check=True, capture_output=True, text=True, timeout=60 * SCALE, env=os.environ | environment
     ).stdout
 
 

@@ -99,6 +99,12 @@ def exported(running: Running, protocol: str) -> MetricExportResult:
     return report.make_exporter(found, explicit_url=True).export(MetricsData([]), 1000)
 
 
+@pytest.fixture(autouse=True)
+def _soon_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The SDK's exporters try again for so many seconds, whatever was refused."""
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_METRICS_TIMEOUT", "1")
+
+
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 @pytest.mark.parametrize("signal", ["spans", "metrics"])
 def test_an_unknown_authority_is_refused(protocol: str, signal: str, trust: Trust) -> None:

@@ -19,10 +19,12 @@ class Check(NamedTuple):
 
 
 telemetry.silence_sdk()  # which says what a peer sent, as in a real run
+SECRETS = (bytes(8), b"\x01" + bytes(8), b"\x02", b"\x03\0\x05abcde")
 YAML = (b"port: [80]\nrole: client\n", b"a: &a [x]\nexe: *a\n", b"interval: 0x10\nduration: .inf\notlp: http://a\n")
 CHECKS = {
     "records": Check(records.check_records, 192, (b"\0\x03\0", b"\x01\xffabc", b"\x01\x02\x01\x00\x00\x05/?a=1")),
-    "secrets": Check(urls.check_secrets, 128, (bytes(8), b"\x01\0" + bytes(8), b"\x02", b"\x03\0\x05abcde")),
+    "secrets": Check(urls.check_secrets, 128, SECRETS),
+    "ways_out": Check(urls.check_ways_out, 128, SECRETS),
     "parents": Check(parents.check_parents, 160, (bytes(4), b"\0\0a=1,b=2", b"\x01\x371" + parents.WIRE)),
     "yaml": Check(settings.check_yaml, 96, YAML),
     "flags": Check(settings.check_flags, 64, (b"\x01\x09\x11",)),

@@ -144,17 +144,26 @@ def outputs(request: dict[str, Any]) -> list[str]:
 
 
 def check_secrets(data: bytes) -> int:
-    """No planted secret comes out, not even encoded."""
-    source = Source(data)
-    whole = source.byte() == 1
-    request = _request(source)
-    for shown in outputs(request) if whole else described(request):
-        for _ in range(6):
-            assert PLANTED not in shown, request
-            if "%" not in shown:
-                break
-            shown = unquote(shown)  # noqa: PLW2901
+    """No planted secret is in what is made of a request, not even encoded."""
+    request = _request(Source(data))
+    _check_unseen(request, described(request))
     return 1
+
+
+def check_ways_out(data: bytes) -> int:
+    """Nor does it leave by any way."""
+    request = _request(Source(data))
+    _check_unseen(request, outputs(request))
+    return 1
+
+
+def _check_unseen(request: dict[str, Any], shown: list[str]) -> None:
+    for one in shown:
+        for _ in range(6):
+            assert PLANTED not in one, request
+            if "%" not in one:
+                break
+            one = unquote(one)  # noqa: PLW2901
 
 
 def check_targets(data: bytes) -> int:
