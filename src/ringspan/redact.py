@@ -41,9 +41,11 @@ BEFORE_SECRET = re.compile(
 # Segments after which all that looks random is one: of incoming webhooks.
 BEFORE_SECRETS = re.compile(r"webhooks?|services|hooks", re.IGNORECASE)
 ORIGIN = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://[^/]*")
-# Before userinfo: two slashes, or a scheme that browsers know with fewer. What follows is passed over at once: linear.
+# Before userinfo: two slashes, or a scheme that browsers know with fewer. What follows, up to a / and the scheme before
+# that, is passed over at once: linear.
 _COLON, _SLASH, _AT = r"(?::|%(?:25)*3a)", r"(?:[/\\]|%(?:25)*(?:2f|5c))", r"(?:@|%(?:25)*40)"
-MARKED = re.compile(rf"((?:https?|wss?|ftps?){_COLON}{_SLASH}?(?!{_SLASH})|{_SLASH}{{2,}})([^/?#]*)", re.IGNORECASE)
+_SCHEME = rf"(?:https?|wss?|ftps?){_COLON}"
+MARKED = re.compile(rf"({_SCHEME}{_SLASH}?(?!{_SLASH})|{_SLASH}{{2,}})((?:(?!{_SCHEME}/)[^/?#])*)", re.IGNORECASE)
 LAST_AT = re.compile(rf".*{_AT}", re.IGNORECASE | re.DOTALL)
 QUERY = re.compile(r"[?#]")
 SEPARATOR = re.compile(r"[?&;#]")

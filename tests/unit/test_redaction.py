@@ -162,6 +162,7 @@ def test_a_template_of_secrets_is_not_evaded(path: str) -> None:
         "//user:hunter2@host/x", "https:user:hunter2@host", "http://h//user:hunter2@host/x", "/x?next=//user:hunter2@host/",
         "/x?next=https:/user:hunter2@host/", "/x?next=https:user:hunter2@host", "/x?next=%2f%2fuser:hunter2%40host/",
         "/x?next=http%3Auser:hunter2%40host", "/x?next=https:///user:hunter2@host/",
+        "/a/\\xffhttps:/user:hunter2@host", "/a/\\xffhttps%3A/user:hunter2@host",
     ],
 )  # fmt: skip
 def test_userinfo_needs_no_scheme_nor_two_slashes(url: str) -> None:
