@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from .stage import Ports, Stage
-from .tracer import CAPTURE, for_ports, trace
+from .tracer import CAPTURE, for_ports, in_guest, trace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,11 +44,12 @@ def ports() -> Ports:
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     """One tracer sees the stage's own ports and nothing else; one sees Python, for Unix sockets have no port.
 
-    In a guest of the kernel lab, where nothing else runs, one sees it all but HTTPS, and leaves its ledger.
+    In a guest of the kernel lab, where nothing else runs, one sees it all, and leaves its ledger; what TLS libraries are
+    called for is the same under each capture, and takes a minute there to begin: once is enough.
     """
     own = Ports()
-    if job := os.environ.get("LAB_JOB"):
-        with trace("--tls", "off") as all_of_it:
+    if job := in_guest():
+        with trace("--tls", "auto" if CAPTURE == "fentry" else "off") as all_of_it:
             yield Stage(all_of_it, all_of_it, own, tmp_path_factory.mktemp("sockets"))
             ledger = all_of_it.stop().ledger
         Path(job, f"{CAPTURE}.ledger").write_text(ledger)

@@ -26,7 +26,7 @@ from .tls_peers import (
     run_python,
     seen,
 )
-from .tracer import How, Tracer, for_ports, trace
+from .tracer import How, Tracer, for_ports, in_guest, trace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -82,15 +82,21 @@ INSTALLED = [name for name in CLIENTS if name in ("requests", "urllib") or shuti
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory, ports: Ports) -> Iterator[tuple[Tracer, dict[str, HttpsServer]]]:
-    """Two servers, begun before the tracer, which looks at their ports alone."""
+def place(
+    tmp_path_factory: pytest.TempPathFactory, ports: Ports, request: pytest.FixtureRequest
+) -> Iterator[tuple[Tracer, dict[str, HttpsServer]]]:
+    """Two servers, begun before the tracer, which looks at their ports alone; in a guest of the lab one sees it all."""
     folders = {kind: tmp_path_factory.mktemp(kind) for kind in ("nginx", "python")}
     with (
         https_server("nginx", ports.take(), folders["nginx"]) as nginx,
         https_server("python", ports.take(), folders["python"]) as python,
-        trace("--tls", "auto", *for_ports([nginx.port, python.port])) as tracer,
     ):
-        yield tracer, {"nginx": nginx, "python": python}
+        servers = {"nginx": nginx, "python": python}
+        if in_guest():
+            yield request.getfixturevalue("stage").tcp, servers
+            return
+        with trace("--tls", "auto", *for_ports([nginx.port, python.port])) as tracer:
+            yield tracer, servers
 
 
 def rows_of(tracer: Tracer, mark: str, expect: int) -> list[Any]:
