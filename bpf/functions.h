@@ -6,10 +6,27 @@
 #ifdef CAPTURE_FENTRY
 #define CONTEXT u64
 #define TAKE_ARGUMENTS(to, ctx) bpf_probe_read_kernel(to, sizeof(to), ctx)
-#define RESULT(ctx, function) ((s64)(s32)(ctx)[ARGUMENTS_##function])
+
+/* What a function has returned stands after its arguments: user space puts how many there are in
+ * the place of this number. The compiler is not to make a sum with the context of it. */
+#define RESULT_AFTER(result, arguments, count, ctx) \
+	if ((arguments) == (count))                 \
+	asm volatile("%0 = *(u64 *)(%1 + %2)" : "=r"(result) : "r"(ctx), "i"((count) * 8))
+
+static __always_inline s64 result_of(u64 *ctx)
+{
+	u64 arguments, result = 0;
+
+	asm volatile("%0 = 0x746c7366756e6374 ll" : "=r"(arguments));
+	RESULT_AFTER(result, arguments, 2, ctx);
+	RESULT_AFTER(result, arguments, 3, ctx);
+	RESULT_AFTER(result, arguments, 4, ctx);
+	RESULT_AFTER(result, arguments, 5, ctx);
+	RESULT_AFTER(result, arguments, 6, ctx);
+	return (s32)result;
+}
 #else
 #define CONTEXT struct pt_regs
-#define RESULT(ctx, function) ((s64)(s32)(ctx)->RESULT_REGISTER)
 #define TAKE_ARGUMENTS(to, ctx) take_registers(to, sizeof(to) / 8, ctx)
 #if defined(RINGSPAN_X86_64)
 #define RESULT_REGISTER ax
@@ -35,6 +52,11 @@
 static __always_inline void take_registers(u64 *to, int count, struct pt_regs *ctx)
 {
 	COPY_REGISTERS_(to, count, ctx, PARAMETERS);
+}
+
+static __always_inline s64 result_of(struct pt_regs *ctx)
+{
+	return (s32)ctx->RESULT_REGISTER;
 }
 #endif
 

@@ -2,6 +2,20 @@
  * tracepoints that tell of a connection's states and of new processes. */
 #pragma once
 
+/* Since Linux 6.13 a program may be given a stack of the processor's (a76ab5731e32), on the
+ * strength of its runs being skipped while one is under way there. No one looks at whether what is
+ * tail called is under way, nor what runs at a breakpoint of user space: two runs of those, of
+ * which one was put aside, would use one stack, and end in a panic. A program that can make a tail
+ * call has the thread's own stack. This one is not made: a context is never null. */
+static __always_inline void use_own_stack(void *ctx)
+{
+	void *never = ctx;
+
+	asm volatile("" : "+r"(never)); /* so that the compiler cannot tell */
+	if (!never)
+		programs.call(ctx, 0);
+}
+
 int on_lay_out(struct bpf_raw_tracepoint_args *ctx)
 {
 	struct work *w = lay_out_call();
@@ -26,6 +40,7 @@ int on_follow(struct bpf_raw_tracepoint_args *ctx)
 
 int on_join(struct bpf_raw_tracepoint_args *ctx)
 {
+	use_own_stack(ctx);
 	join_followed();
 	return 0;
 }
@@ -39,6 +54,7 @@ int on_settle(struct bpf_raw_tracepoint_args *ctx)
 
 int on_process_exec(struct bpf_raw_tracepoint_args *ctx)
 {
+	use_own_stack(ctx);
 	exec_succeeded((void *)ctx->args[2]);
 	return 0;
 }
@@ -54,6 +70,7 @@ int on_set_state(struct bpf_raw_tracepoint_args *ctx)
 
 int on_connection_state(struct bpf_raw_tracepoint_args *ctx)
 {
+	use_own_stack(ctx);
 	connection_state((void *)ctx->args[0], ctx->args[1], ctx->args[2], bpf_ktime_get_ns());
 	return 0;
 }
@@ -69,12 +86,14 @@ int on_destroy(struct bpf_raw_tracepoint_args *ctx)
 
 int on_destroyed(struct bpf_raw_tracepoint_args *ctx)
 {
+	use_own_stack(ctx);
 	connection_ended(ctx->args[0], bpf_ktime_get_ns());
 	return 0;
 }
 
 int on_forget_own(struct bpf_raw_tracepoint_args *ctx)
 {
+	use_own_stack(ctx);
 	forget_own((void *)ctx->args[0]);
 	return 0;
 }
@@ -82,7 +101,10 @@ int on_forget_own(struct bpf_raw_tracepoint_args *ctx)
 /* Attached to nothing: user space runs it (BPF_PROG_RUN, Linux 5.10) with a struct eviction. */
 int on_evict(struct bpf_raw_tracepoint_args *ctx)
 {
-	struct eviction e = {
+	struct eviction e;
+
+	use_own_stack(ctx);
+	e = (struct eviction){
 		.connection = ctx->args[0],
 		.identity = ctx->args[1],
 		.moved_ns = ctx->args[2],

@@ -123,6 +123,7 @@ int on_process_exit(struct bpf_raw_tracepoint_args *ctx)
 
 int on_io_uring(struct bpf_raw_tracepoint_args *ctx)
 {
+	use_own_stack(ctx);
 	enter_io_uring(ctx->args[0], ctx->args[1]);
 	return 0;
 }

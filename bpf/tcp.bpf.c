@@ -1,7 +1,7 @@
 /* Capture by the kernel's functions for stream sockets: fentry and fexit, else kprobe and
  * kretprobe. Sees io_uring, sendfile and splice, and 32-bit callers; a system call that is no
- * socket's pays nothing. Assembled by ringspan.probe. ARGUMENTS_f says how many arguments this
- * kernel's f has, and FLAGS_tcp_recvmsg which of them the flags are. */
+ * socket's pays nothing. Assembled by ringspan.probe. HAS_f says that this kernel has a function f
+ * that not all have, and FLAGS_tcp_recvmsg which of that one's arguments the flags are. */
 #include "contract.h"
 #include "http1_states.h"
 #include "kernel.h"
@@ -40,11 +40,6 @@
 #include "programs.h"
 #include "tls_programs.h"
 
-#ifndef ARGUMENTS_tcp_sendpage /* gone since 6.5 (dc97391e6610) */
-#define ARGUMENTS_tcp_sendpage 0
-#define ARGUMENTS_unix_stream_sendpage 0
-#endif
-
 /* A function of its own, since BCC finds no use of a map in a macro. */
 static __always_inline void follow(void *ctx)
 {
@@ -56,6 +51,7 @@ int enter_tcp_sendmsg(CONTEXT *ctx)
 {
 	u64 a[3] = {};
 
+	use_own_stack(ctx);
 	TAKE_ARGUMENTS(a, ctx);
 	enter_sending((void *)a[0], (void *)a[1], a[2]);
 	return 0;
@@ -65,16 +61,19 @@ int enter_unix_stream_sendmsg(CONTEXT *ctx)
 {
 	u64 a[3] = {};
 
+	use_own_stack(ctx);
 	TAKE_ARGUMENTS(a, ctx);
 	enter_sending(sk_of_socket(a[0]), (void *)a[1], a[2]);
 	return 0;
 }
 
+#ifdef HAS_tcp_sendpage
 /* sk or socket, page, offset, bytes (until 6.5) */
 int enter_tcp_sendpage(CONTEXT *ctx)
 {
 	u64 a[4] = {};
 
+	use_own_stack(ctx);
 	TAKE_ARGUMENTS(a, ctx);
 	enter_sending((void *)a[0], 0, a[3]);
 	return 0;
@@ -84,16 +83,19 @@ int enter_unix_stream_sendpage(CONTEXT *ctx)
 {
 	u64 a[4] = {};
 
+	use_own_stack(ctx);
 	TAKE_ARGUMENTS(a, ctx);
 	enter_sending(sk_of_socket(a[0]), 0, a[3]);
 	return 0;
 }
+#endif
 
 /* sk, struct msghdr, bytes, ..., flags, ... */
 int enter_tcp_recvmsg(CONTEXT *ctx)
 {
 	u64 a[FLAGS_tcp_recvmsg + 1] = {};
 
+	use_own_stack(ctx);
 	TAKE_ARGUMENTS(a, ctx);
 	enter_receiving((void *)a[0], (void *)a[1], a[FLAGS_tcp_recvmsg]);
 	return 0;
@@ -104,6 +106,7 @@ int enter_unix_stream_recvmsg(CONTEXT *ctx)
 {
 	u64 a[4] = {};
 
+	use_own_stack(ctx);
 	TAKE_ARGUMENTS(a, ctx);
 	enter_receiving(sk_of_socket(a[0]), (void *)a[1], a[3]);
 	return 0;
@@ -114,11 +117,13 @@ int enter_splice_read(CONTEXT *ctx)
 {
 	u64 a[1] = {};
 
+	use_own_stack(ctx);
 	TAKE_ARGUMENTS(a, ctx);
 	enter_receiving(sk_of_socket(a[0]), 0, 0);
 	return 0;
 }
 
+#ifndef CAPTURE_FENTRY
 /* sk; within a receive, after some of it was copied */
 int enter_tcp_rcv_space_adjust(CONTEXT *ctx)
 {
@@ -140,12 +145,14 @@ int enter_tcp_push(CONTEXT *ctx)
 		follow(ctx);
 	return 0;
 }
+#endif
 
 /* socket, address, its bytes, flags */
 int enter_stream_connect(CONTEXT *ctx)
 {
 	u64 a[3] = {};
 
+	use_own_stack(ctx);
 	TAKE_ARGUMENTS(a, ctx);
 	enter_connecting(a[0], a[1], (u32)a[2]);
 	return 0;
@@ -156,6 +163,7 @@ int enter_accept(CONTEXT *ctx)
 {
 	u64 a[2] = {};
 
+	use_own_stack(ctx);
 	TAKE_ARGUMENTS(a, ctx);
 	enter_accepting(a[1]);
 	return 0;
@@ -165,6 +173,7 @@ int enter_unix_release(CONTEXT *ctx)
 {
 	u64 a[1] = {};
 
+	use_own_stack(ctx);
 	TAKE_ARGUMENTS(a, ctx);
 	release_unix(a[0]);
 	return 0;
@@ -175,41 +184,44 @@ int enter_unix_shutdown(CONTEXT *ctx)
 {
 	u64 a[2] = {};
 
+	use_own_stack(ctx);
 	TAKE_ARGUMENTS(a, ctx);
 	shut_unix(a[0], a[1]);
 	return 0;
 }
 
-#define EXIT_MOVED(function, exit)               \
-	int exit_##function(CONTEXT *ctx)        \
-	{                                        \
-		if (exit(RESULT(ctx, function))) \
-			follow(ctx);             \
-		return 0;                        \
-	}
-#define EXIT_DONE(function, exit)            \
-	int exit_##function(CONTEXT *ctx)    \
-	{                                    \
-		exit(RESULT(ctx, function)); \
-		return 0;                    \
-	}
+int exit_of_send(CONTEXT *ctx)
+{
+	if (exit_sending(result_of(ctx)))
+		follow(ctx);
+	return 0;
+}
 
-EXIT_MOVED(tcp_sendmsg, exit_sending)
-EXIT_MOVED(tcp_sendpage, exit_sending)
-EXIT_MOVED(unix_stream_sendmsg, exit_sending)
-EXIT_MOVED(unix_stream_sendpage, exit_sending)
-EXIT_MOVED(tcp_recvmsg, exit_receiving)
-EXIT_MOVED(unix_stream_recvmsg, exit_receiving)
-EXIT_MOVED(tcp_splice_read, exit_receiving)
-EXIT_MOVED(unix_stream_splice_read, exit_receiving)
-EXIT_DONE(inet_stream_connect, exit_connecting)
-EXIT_DONE(unix_stream_connect, exit_connecting)
-EXIT_DONE(inet_accept, exit_accepting)
-EXIT_DONE(unix_accept, exit_accepting)
+int exit_of_receive(CONTEXT *ctx)
+{
+	if (exit_receiving(result_of(ctx)))
+		follow(ctx);
+	return 0;
+}
+
+int exit_of_connect(CONTEXT *ctx)
+{
+	use_own_stack(ctx);
+	exit_connecting(result_of(ctx));
+	return 0;
+}
+
+int exit_of_accept(CONTEXT *ctx)
+{
+	use_own_stack(ctx);
+	exit_accepting(result_of(ctx));
+	return 0;
+}
 
 /* What a thread that was killed in a call leaves. */
 int on_thread_exit(struct bpf_raw_tracepoint_args *ctx)
 {
+	use_own_stack(ctx);
 	begins_call();
 	forget_tls_calls();
 	forget_serving();

@@ -32,6 +32,7 @@ int on_go_return(struct pt_regs *ctx)
 
 int on_tls_end(struct pt_regs *ctx)
 {
+	use_own_stack(ctx);
 	session_end();
 	return 0;
 }

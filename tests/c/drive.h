@@ -174,7 +174,7 @@ static u32 move_bytes(struct connection *c, const struct given *given, u32 count
 	return follow(c);
 }
 
-/* As exit_send and connection_state learn of an error. */
+/* As exit_sending and connection_state learn of an error. */
 static void meet_error(struct connection *c, u32 error)
 {
 	if (!c->off && !c->error)

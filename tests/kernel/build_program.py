@@ -39,6 +39,7 @@ VARIANTS = {
     "as on an old kernel": SETTINGS,
     "arm64": SETTINGS,
 }
+TAIL_CALL = b"\x85\0\0\0\x0c\0\0\0"
 NEW = ("-DHAS_TASK_BTF", "-DHAS_ATOMICS", "-DHAS_CALL_REGISTERS", "-DHAS_UPROBE_MULTI")
 
 
@@ -52,6 +53,15 @@ def types_for(variant: str, types: btf.KernelTypes) -> btf.KernelTypes:
     return types
 
 
+def check_stacks(compiled: compiler.Compiled) -> None:
+    """Each program has a tail call in it, so that its stack is its thread's (use_own_stack in bpf/programs.h)."""
+    lib, module = compiled.bcc.lib, compiled.program.module
+    names = [lib.bpf_function_name(module, i).decode() for i in range(lib.bpf_num_functions(module))]
+    assert "on_join" in names
+    without = [name for name in names if TAIL_CALL not in compiled.code(name)]
+    assert not without, without
+
+
 def main(word: str, variant: str) -> None:
     (capture,) = captures.BY_WORD[word]
     types = types_for(variant, btf.read_types(hook.function for hook in capture.hooks))
@@ -63,6 +73,7 @@ def main(word: str, variant: str) -> None:
         mock.patch("ringspan.probe.settings.ARCHITECTURES", machine),
     ):
         compiled = compiler.compile_capture(compiler.import_bcc(), VARIANTS[variant], capture)
+    check_stacks(compiled)
     if variant == "arm64" or (word == "fentry" and attach.obstacle(capture)):
         print("compiled")
         return

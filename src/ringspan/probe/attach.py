@@ -15,14 +15,14 @@ from ringspan.probe.compiler import Compiled
 ARRAY_ENTRIES = 16
 TRIED = "tcp_sendmsg"
 EVENT = "event"
-TLS_FUNCTION = 0x746C7366756E6374  # which stands in tls.h for a function's number
+NUMBER = 0x746C7366756E6374  # which stands in tls.h for a function's number, in functions.h for that of its arguments
 TLS = "tls"
 
 
-def variant(code: bytes, function: int) -> bytes:
-    """Return the instructions of a program at functions of TLS libraries for one of them (tls.h)."""
-    low, high = TLS_FUNCTION.to_bytes(8, "little")[:4], TLS_FUNCTION.to_bytes(8, "little")[4:]
-    return code.replace(low + bytes(4) + high, function.to_bytes(4, "little") + bytes(8))
+def variant(code: bytes, number: int) -> bytes:
+    """Return the instructions of a program at several functions for one of them."""
+    low, high = NUMBER.to_bytes(8, "little")[:4], NUMBER.to_bytes(8, "little")[4:]
+    return code.replace(low + bytes(4) + high, number.to_bytes(4, "little") + bytes(8))
 
 
 class Programs:
@@ -40,13 +40,13 @@ class Programs:
             self.arrays[kind] = load.make_program_array(ARRAY_ENTRIES)
         return self.arrays[kind]
 
-    def add(self, name: str, kind: load.Kind, place: str = "", copies: int = 1, function: int = 0) -> None:
+    def add(self, name: str, kind: load.Kind, place: str = "", copies: int = 1, number: int = 0) -> None:
         """Begin to load a program, and copies of it, once for each place that has programs of its own."""
         for copy in range(copies):
             known = _key(name, place, copy)
             if known not in self._loading:
                 code = load.with_map(self._compiled.code(name), self._map_fd, self._array(kind))
-                code = load.as_copy(variant(code, function) if function else code, copy)
+                code = load.as_copy(variant(code, number) if number else code, copy)
                 self._loading[known] = self._pool.submit(load.load, name, code, kind)
 
     def fd(self, name: str, place: str = "", copy: int = 0) -> int:
@@ -113,7 +113,8 @@ class Attacher:
             programs.add(hook.enter, kind, self._place(hook), self._copies(hook.enter, kind))
             if hook.exit:
                 kind = self._kind(hook, at_return=True)
-                programs.add(hook.exit, kind, self._place(hook), self._copies(hook.exit, kind))
+                arguments = len(self._types.functions[hook.function].parameters)
+                programs.add(hook.exit, kind, self._place(hook), self._copies(hook.exit, kind), arguments)
                 for name in FOLLOWING if captures.is_following(hook.exit) else ():
                     programs.add(name, kind, self._place(hook))
         if self._tls:
@@ -143,7 +144,7 @@ class Attacher:
             self.programs.add(name, kind, TLS)
         for name, numbers in tls_functions.ENTERED.items():
             for function in [0] if multi else numbers:
-                self.programs.add(name, kind, f"{TLS}{function or ''}", function=function)
+                self.programs.add(name, kind, f"{TLS}{function or ''}", number=function)
         self.programs.enter(captures.TLS_CALLED, kind, TLS)
 
     def attach(self) -> dict[str, int]:

@@ -69,8 +69,8 @@ def without_kernel_symbols() -> Iterator[None]:
 
 
 def function_flags(types: btf.KernelTypes) -> list[str]:
-    """Return how many parameters each function has, and which of tcp_recvmsg's the flags are, as -D flags."""
-    flags = [f"-DARGUMENTS_{name}={len(one.parameters)}" for name, one in types.functions.items()]
+    """Return which functions there are, and which of tcp_recvmsg's parameters the flags are, as -D flags."""
+    flags = [f"-DHAS_{name}" for name in types.functions]
     receive = types.functions.get("tcp_recvmsg")
     if receive and "flags" in receive.parameters:
         flags.append(f"-DFLAGS_tcp_recvmsg={receive.parameters.index('flags')}")
