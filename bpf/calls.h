@@ -170,9 +170,8 @@ static __always_inline bool exit_call(u64 registers, u64 number, int kind, s64 r
 		exit_accept(result);
 		return false;
 	}
-	if (kind == CALL_RECEIVE)
-		return exit_receive(number, arguments, arguments[0], result, now);
-	entered = calls.lookup(&thread);
+	if (kind != CALL_RECEIVE)
+		entered = calls.lookup(&thread);
 	if (entered)
 		call = *entered;
 	if (entered && call.purpose == PURPOSE_CONNECT) {
@@ -182,11 +181,11 @@ static __always_inline bool exit_call(u64 registers, u64 number, int kind, s64 r
 	}
 	if (kind == CALL_CONNECT)
 		return false;
-	if (!entered && kind == CALL_SPLICE)
-		return exit_receive(number, arguments, arguments[0], result, now);
-	if (!entered)
+	if (entered)
+		return end_send(&call, result, now);
+	if (kind != CALL_RECEIVE && kind != CALL_SPLICE)
 		return false;
-	return end_send(&call, result, now);
+	return exit_receive(number, arguments, arguments[0], result, now);
 }
 
 /* The operations of io_uring that move a stream's bytes (enum io_uring_op in linux/io_uring.h):

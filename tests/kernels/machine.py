@@ -57,6 +57,10 @@ class Ran:
 HERE = Guest()
 
 
+class GuestFailed(LabUnavailable):
+    """Why a guest did not start, or did not come to its end."""
+
+
 def missing() -> str:
     """Return why no guest can be run here; empty if one can."""
     if os.geteuid():
@@ -129,7 +133,7 @@ def run_in(
 ) -> Ran:
     """Run a command under a kernel; in it $LAB_JOB is a folder that is kept as `results`.
 
-    Raises LabUnavailable if the guest did not start or did not end in time.
+    Raises GuestFailed if the guest did not start or did not end in time.
     """
     for _ in range(BOOTS):
         began = time.monotonic()
@@ -153,7 +157,7 @@ def run_in(
                 break
         finally:
             shutil.rmtree(job, ignore_errors=True)
-    raise LabUnavailable(f"Linux {kernel.name} did not come to an end within {timeout:.0f} s\n{said}")
+    raise GuestFailed(f"Linux {kernel.name} did not come to an end within {timeout:.0f} s\n{said}")
 
 
 def _emulate(kernel: Kernel, job: Path, guest: Guest, timeout: float) -> None:

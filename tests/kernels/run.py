@@ -11,7 +11,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from kernels.lab import CAPTURES, KERNELS, guest_for, start_all
+from kernels.lab import ALL, KERNELS, guest_for, start_all
 from kernels.machine import missing, run_in
 from kernels.packages import LabUnavailable
 from kernels.table import table, write
@@ -21,10 +21,10 @@ COMMAND_SECONDS = 3600.0
 
 def all_kernels(to_readme: bool) -> int:
     began = time.monotonic()
-    results = [one.result() for one in start_all().values()]
+    results = [one.result() for one in start_all(ALL).values()]
     for result in results:
-        for capture in CAPTURES:
-            for name, text in result.cells[capture].failed.items():
+        for capture, cell in result.cells.items():
+            for name, text in cell.failed.items():
                 print(f"{result.kernel.release}, {capture}: {name}\n{text}\n")
         print(f"Linux {result.kernel.release}: {result.seconds:.0f} s")
     text = table(results)

@@ -41,10 +41,11 @@ def table(results: Iterable[Result]) -> str:
     return "\n".join([*lines, *map(row, order)])
 
 
-def differs(result: Result, text: str) -> bool:
-    """Whether a table says otherwise of this kernel; one that is newer than the table it does not name."""
-    lines = text.splitlines()
-    return row(result) not in lines and any(line.startswith(_kernel(result)) for line in lines)
+def differences(result: Result, text: str) -> list[str]:
+    """Return of which captures a table says otherwise for this kernel; one newer than the table it does not name."""
+    line = next((line for line in text.splitlines() if line.startswith(_kernel(result))), "")
+    words = dict(zip(CAPTURES, line.removeprefix(_kernel(result)).strip(" |").split(" | "), strict=False))
+    return [f"{line}: {capture}" for capture, cell in result.cells.items() if line and words[capture] != _word(cell)]
 
 
 def _version(result: Result) -> str:
