@@ -14,7 +14,7 @@ import pytest
 from peers import access_log, build
 from peers.process import wait_until
 
-from .tls_peers import SCALE, answers, ask_many, assert_nothing_lost, https_server, make_certificates, seen
+from .tls_peers import answers, ask_many, assert_nothing_lost, https_server, make_certificates, seen
 from .tracer import trace
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.root
 if not shutil.which("nginx"):
     pytest.skip("needs nginx", allow_module_level=True)
-CONNECTIONS, EACH = 50, 40 * SCALE
-OPENED = {"nginx": 50, "python": 50 + 500 * SCALE}  # Python's server closes after each error
+CONNECTIONS, EACH = 50, 40
+OPENED = {"nginx": 50, "python": 50 + 500}  # Python's server closes after each error
 NODE = """
 const https = require("https"), fs = require("fs"), [port, folder] = process.argv.slice(1);
 const key = fs.readFileSync(folder + "/server.pem");
