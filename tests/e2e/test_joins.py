@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -163,6 +164,53 @@ def test_a_request_older_than_the_trace(way: str) -> None:
                 rows = tracer.rows(expect=6)
     assert "/older/0" in map(path, rows)
     assert not strangers(rows)
+
+
+# One thread, one loop: it computes for a while for each request, answers later, and has a timer that was due meanwhile.
+LOOP = """
+import selectors, socket, sys, time
+upstream = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+listener, loop, timers = socket.create_server(("127.0.0.1", 0)), selectors.DefaultSelector(), []
+for one in (listener, upstream):
+    loop.register(one, selectors.EVENT_READ)
+print(listener.getsockname()[1], flush=True)
+while True:
+    for ready, _ in loop.select(0 if timers else None):
+        if ready.fileobj is listener:
+            connection = listener.accept()[0]
+            connection.setblocking(False)
+            loop.register(connection, selectors.EVENT_READ)
+        elif ready.fileobj is upstream:
+            upstream.recv(65536)
+            connection.send(b"HTTP/1.1 200 OK\\r\\nContent-Length: 0\\r\\n\\r\\n")
+        elif head := connection.recv(65536):
+            end = time.monotonic() + 0.02
+            while time.monotonic() < end:
+                pass
+            timers.append(head.split()[1].rpartition(b"/")[2])
+        else:
+            loop.unregister(connection)
+    while timers:
+        upstream.sendall(b"GET /timer/of-%s HTTP/1.1\\r\\nHost: up\\r\\n\\r\\n" % timers.pop())
+"""
+
+
+def test_a_timer_of_an_event_loop_that_was_due_while_it_computed() -> None:
+    """What the loop does next is nobody's, for all that can be told."""
+    with relay("upstream", "") as upstream:
+        command = [sys.executable, "-c", LOOP, str(upstream.port)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+            assert server.stdout
+            port = int(server.stdout.readline())
+            with trace(*for_ports([port, upstream.port])) as tracer:
+                for number in range(3):
+                    time.sleep(QUIET_SECONDS)
+                    assert ask(port, [f"/work/{number}"], 1) == [200]
+                rows = tracer.rows(expect=12)
+            server.kill()
+    made = [row for row in rows if end(row) == ("client", upstream.port)]
+    assert sorted(map(path, made)) == [f"/timer/of-{number}" for number in range(3)]
+    assert [row["parent_span_id"] for row in made] == [None] * 3
 
 
 CHAIN = [
