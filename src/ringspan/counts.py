@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ringspan import contract, failures, redact, target
+from ringspan import contract, failures, fingerprints, redact, target
 from ringspan.metrics.buckets import Exponential
-from ringspan.metrics.columns import seconds
+from ringspan.metrics.columns import seconds, words
 from ringspan.metrics.series import Histograms, Slots
 from ringspan.printable import printable
 from ringspan.spans import KNOWN_METHODS, TARGET_CUT, text
@@ -25,6 +25,7 @@ CUT = "(cut)"  # nothing that is known to be no secret was kept of its target
 OVERFLOW_SLOT = 0
 DURATIONS = Exponential(-20, 16, scale=2)  # from 1 us to 18 hours; a quantile is right within 19 %
 WAITING_MAX = 1 << 16
+METHOD_WORDS = -(-contract.number("METHOD_MAX") // 8)
 
 
 def endpoint_name(asked: str, method: str, *, cut: bool) -> str:
@@ -102,6 +103,7 @@ class Counts:
         self._durations = Histograms(DURATIONS, TALLIES_MAX + 1)
         self._errors = np.zeros(TALLIES_MAX + 1, np.int64)
         self._ends = Ends()
+        self._mixer = fingerprints.Mixer()
         self._labels: dict[int, tuple[str, str]] = {}
         self._endpoints: set[str] = set()
 
@@ -112,9 +114,10 @@ class Counts:
         self.counted += len(batch)
         if not len(batch):
             return
+        endpoints = self._endpoint_hashes(batch)
         columns = [
-            batch[name].astype(np.uint64)
-            for name in ("endpoint_hash", "status", "failure", "error_number", "kind", "tgid", "tls")
+            endpoints,
+            *(batch[name].astype(np.uint64) for name in ("status", "failure", "error_number", "kind", "tgid", "tls")),
         ]
         order = np.lexsort(columns)
         changed = np.zeros(len(batch), bool)
@@ -125,13 +128,13 @@ class Counts:
         changed |= columns[0][order] == 0
         group = np.cumsum(changed) - 1
         firsts = order[np.flatnonzero(changed)]
-        slots = np.array([self._slot(batch[first]) for first in firsts])[group]
+        slots = np.array([self._slot(batch[first], int(endpoints[first])) for first in firsts])[group]
         self._durations.add(slots, seconds(batch)[order])
         wrong = (batch["failure"] != 0) | (batch["status"] >= 400)
         np.add.at(self._errors, slots, wrong[order].astype(np.int64))
         for first, count in zip(firsts, np.bincount(group), strict=True):
             if batch["kind"][first] == CONNECT_FAILURE:
-                self.failed_connects[self._key(batch[first]).endpoint] += int(count)
+                self.failed_connects[self._key(batch[first], 0).endpoint] += int(count)
 
     def forget(self) -> None:
         """Name endpoints anew: what is redacted has changed."""
@@ -177,22 +180,26 @@ class Counts:
         columns = [column.tolist() for column in (*numbers, *quantiles)]
         return [Line(key, *values) for key, *values in zip(keys, *columns, strict=True)]
 
-    def _slot(self, record: Any) -> int:
-        key = self._key(record)
+    def _endpoint_hashes(self, batch: Batch) -> Batch:
+        """Return what tells one endpoint from another, 0 without a whole head: the kernel's hash has no secret."""
+        columns = [*words(batch, "method", METHOD_WORDS).T, *fingerprints.paths(batch)]
+        return np.where(batch["endpoint_hash"] != 0, self._mixer.mix(len(batch), columns), np.uint64(0))
+
+    def _slot(self, record: Any, hashed: int) -> int:
+        key = self._key(record, hashed)
         known = self._slots.keys.get(key)
         if known is None:
             known = self._slots.take(key)
         return OVERFLOW_SLOT if known is None else known
 
-    def _key(self, record: Any) -> Key:
+    def _key(self, record: Any, hashed: int) -> Key:
         process = printable(record["comm"].decode(errors="backslashreplace"))
         if record["kind"] == CONNECT_FAILURE:
             return Key(failures.connect_word(int(record["failure"]), int(record["error_number"])), "", 0, process)
-        endpoint, method = self._label(record)
+        endpoint, method = self._label(record, hashed)
         return Key(endpoint, method, int(record["status"]), process, bool(record["tls"]))
 
-    def _label(self, record: Any) -> tuple[str, str]:
-        hashed = int(record["endpoint_hash"])
+    def _label(self, record: Any, hashed: int) -> tuple[str, str]:
         if hashed and hashed in self._labels:
             return self._labels[hashed]
         method = text(record["method"].item())

@@ -1,6 +1,8 @@
 """Like records found by hashing columns: nothing is decoded for a record, only for the first of a group.
 
-Multipliers are drawn anew by every process, so that no peer can choose texts that collide.
+Multipliers are drawn anew by every process, so that no peer can choose texts that collide: sums of halves of columns,
+of which the upper half counts (multilinear hashing), twice. To multiply a column whole would not do, whatever by: its
+highest bit goes through as it is, so that two texts could be chosen whose differences cancel.
 """
 
 from __future__ import annotations
@@ -16,23 +18,28 @@ from ringspan import contract
 Array = np.ndarray[Any, np.dtype[Any]]
 TARGET_MAX = contract.number("TARGET_MAX")
 SERVER = contract.number("ROLE_SERVER")
-MIXED_MAX = 96  # columns of 64 bits: a target of full length among them
+MIXED_MAX = 160  # columns of 64 bits: a target and a host of full length among them
+
+
+HALF, LOWER = np.uint64(32), np.uint64((1 << 32) - 1)
 
 
 class Mixer:
     """Hashes columns of 64 bits to one."""
 
     def __init__(self) -> None:
-        self._multipliers = [np.uint64(secrets.randbits(64) | 1) for _ in range(MIXED_MAX)]
+        self._multipliers = [tuple(np.uint64(secrets.randbits(64)) for _ in range(4)) for _ in range(MIXED_MAX)]
 
     def mix(self, rows: int, columns: Iterable[Array]) -> Array:
         """Return a hash for each row."""
         multipliers = iter(self._multipliers)
-        out = np.zeros(rows, np.uint64)
+        upper, lower = np.zeros(rows, np.uint64), np.zeros(rows, np.uint64)
         for column in columns:
-            out = (out ^ column) * next(multipliers)
-            out ^= out >> np.uint64(29)
-        return out
+            low, high = column & LOWER, column >> HALF
+            a, b, c, d = next(multipliers)
+            upper += low * a + high * b
+            lower += low * c + high * d
+        return (upper & ~LOWER) | (lower >> HALF)
 
 
 def processes(batch: Array) -> Iterator[Array]:

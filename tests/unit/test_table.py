@@ -28,7 +28,10 @@ def printed(shown: Snapshot, width: int) -> list[str]:
 
 def many(count: int) -> Counts:
     counts = Counts()
-    counts.add(batch(*({"target": b"/endpoint/number/%d" % i, "endpoint_hash": i + 1} for i in range(count))))
+    targets = [b"/endpoint/number/%d" % i for i in range(count)]
+    counts.add(
+        batch(*({"target": one, "target_bytes": len(one), "endpoint_hash": i + 1} for i, one in enumerate(targets)))
+    )
     return counts
 
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ringspan import contract
+from ringspan import contract, fingerprints
 from ringspan.fingerprints import Mixer, server_ports
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -109,4 +109,6 @@ def _server_names(batch: Array, columns: Array, clients: Array) -> Iterator[Arra
         yield from words(batch, "unix_path", UNIX_PATH_WORDS).T
     yield columns["remote_port"].astype(np.uint64)
     is_path = words(batch, "target", 1)[:, 0].astype(np.uint8) == SLASH
-    yield np.where(is_path, np.uint64(0), columns["endpoint_hash"])
+    if not is_path[clients].all():
+        for column in fingerprints.paths(batch):
+            yield np.where(is_path, np.uint64(0), column)
