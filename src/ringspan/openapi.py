@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator
@@ -14,7 +15,7 @@ import yaml
 from ringspan import trusted, values
 from ringspan.errors import UsageError
 
-FILE_MAX, PATHS_MAX, BASES_MAX = 8 << 20, 5000, 8
+FILE_MAX, PATHS_MAX, BASES_MAX, DOCUMENTS_MAX = 8 << 20, 5000, 8, 64
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # 20 times as fast, where it was built
 VARIABLE = re.compile(r"\{[^{}]*\}")
 URLS = (("servers", None, "url"), ("basePath",))
@@ -74,11 +75,25 @@ def _from_json(text: bytes) -> tuple[list[str], list[str]] | None:
     return list(whole["paths"]), [server["url"] for server in servers]
 
 
+_known: dict[bytes, tuple[list[str], list[str]]] = {}
+
+
+def _found(text: bytes) -> tuple[list[str], list[str]]:
+    """Return a document's paths and its servers; known by its digest is what was read before."""
+    digest = hashlib.sha256(text).digest()
+    if digest not in _known:
+        found = _from_json(text) or _from_yaml(text)
+        if len(_known) >= DOCUMENTS_MAX:
+            _known.clear()
+        _known[digest] = found
+    return _known[digest]
+
+
 def paths(file: str, where: str) -> list[str]:
     """Return a document's paths as templates, below its servers' own; raises UsageError."""
     text = trusted.read(Path(file), FILE_MAX, f"{where}: {file}")
     try:
-        found, urls = _from_json(text) or _from_yaml(text)
+        found, urls = _found(text)
         bases = dict.fromkeys(map(_base, urls[:BASES_MAX])) or {"": None}
         found = [path for path in found if path.startswith("/")]
     except (yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:

@@ -18,9 +18,7 @@ from ringspan import (
     notify,
     privileges,
     redact,
-    redaction,
     reload,
-    routes,
     rules,
     sandbox,
     telemetry,
@@ -117,7 +115,8 @@ class Tracer:
         self._table: TableView | None = None
         self._tls = run.starts.tls
         self._rates = Rates(time.monotonic())
-        self._set(settings)
+        self._reading: reload.Reading | None = None
+        self._set(reload.prepare(settings))
 
     def run(self) -> None:
         """Drain until the duration is over or a signal comes."""
@@ -146,24 +145,23 @@ class Tracer:
                 if now >= next_show or (self._table and self._table.poll()):
                     self._show(now)
                     next_show = now + self._settings.interval
-                if stop.reload:
-                    stop.reload = False
-                    self._reload()
+                self._reload()
         finally:
             self._finish()
 
     def _reload(self) -> None:
-        """Read settings again; what comes meanwhile waits in the ring."""
-        try:
-            self._set(reload.again(self._settings, self._read_again))
-        except UsageError as error:  # a file that settings name has just changed again
-            reload.say(f"settings are kept as they were: {error}")
+        """Have settings read again if that is asked for; take those that have been read meanwhile."""
+        if self._reading and not self._reading.is_alive():
+            if prepared := reload.taken(self._settings, self._reading):
+                self._set(prepared)
+            self._reading = None
+        if self._stop.reload and not self._reading:
+            self._stop.reload = False
+            self._reading = reload.begin(self._read_again)
 
-    def _set(self, settings: Settings) -> None:
+    def _set(self, prepared: reload.Prepared) -> None:
         """Have other settings from now on, of those that can change."""
-        found = rules.parse(settings.rules, "rules")
-        routing = Routing(routes.parse(settings.routes, "routes"), settings.learn_routes, settings.routes_max)
-        policy = redaction.policy(settings.redact_keys, settings.redact_except, settings.redact_paths)
+        settings, found, routing, policy = prepared
         self._settings = settings
         redact.configure(policy)
         self._spans.forget()

@@ -62,6 +62,34 @@ def test_no_record_is_lost_by_reading_settings_again(tmp_path: Path) -> None:
     assert "did you mean 'interval'?" in ended.ledger
 
 
+def test_a_long_document_is_read_beside_the_drain(tmp_path: Path) -> None:
+    """What takes seconds to read delays neither records nor the end."""
+    config, document = tmp_path / "ringspan.yaml", tmp_path / "api.yaml"
+    config.write_text("interval: 1\n")
+    paths = "".join(
+        f"  /a{i}/{{id}}:\n" + "".join(f"    x{k}: {{a: [1, 2, 3]}}\n" for k in range(45)) for i in range(4900)
+    )
+    document.write_text(f"openapi: 3.0.0\npaths:\n{paths}")
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answering)
+    with serving(server) as port, trace("--port", str(port), "--role", "server", "--config", str(config)) as tracer:
+        caller = Caller(port)
+        caller.start()
+        config.write_text(f"interval: 2\nroutes: [{{openapi: {document}}}]\n")
+        os.kill(tracer.pid, signal.SIGHUP)
+        longest, last = 0.0, time.monotonic()
+        while not any("settings read again" in line for line in tracer.errors()):
+            count = tracer.count()
+            tracer.wait_for_rows(count + 1, 10)
+            longest, last = max(longest, time.monotonic() - last), time.monotonic()
+        caller.ended.set()
+        caller.join()
+        tracer.rows(expect=caller.calls)
+        ended = tracer.stop()
+    assert longest < 2
+    assert "changed interval, routes" in ended.ledger
+    assert f" = recorded {caller.calls} + in flight 0 + " in ended.ledger
+
+
 def test_a_terminal_that_goes_ends_the_run(tmp_path: Path) -> None:
     """SIGHUP means both: of a terminal that is no more, it asks for an end."""
     config = tmp_path / "ringspan.yaml"
