@@ -146,10 +146,11 @@ enum tls_function {
 	TLS_CONNECT = 9,
 	TLS_ACCEPT = 10,
 	TLS_GET_ERROR = 11,
-	TLS_BEGIN_CLIENT = 12,
-	TLS_BEGIN_SERVER = 13,
-	TLS_END = 14,
-	TLS_SHARE = 15,
+	TLS_WITHIN = 12, /* what its library does within it moves nothing */
+	TLS_BEGIN_CLIENT = 13,
+	TLS_BEGIN_SERVER = 14,
+	TLS_END = 15,
+	TLS_SHARE = 16,
 };
 
 /* One exchange (or one failed connect). Times are CLOCK_MONOTONIC nanoseconds, 0 where there is

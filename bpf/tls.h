@@ -37,6 +37,8 @@ static __always_inline bool is_wrapped(const struct tls_call *outer, const struc
 {
 	u32 function = call->function;
 
+	if (outer->ssl == call->ssl && outer->function == TLS_WITHIN)
+		return true;
 	if (outer->ssl == call->ssl && function >= TLS_HANDSHAKE)
 		return function != TLS_GET_ERROR;
 	return tls_moves(function) && tls_moves(outer->function) &&

@@ -14,8 +14,8 @@ class Function(NamedTuple):
 
 
 READ, READ_EX, WRITE, WRITE_EX, WRITE_EX2, SENDFILE, RECEIVE = (Function(n) for n in range(1, 8))
-HANDSHAKE, CONNECT, ACCEPT, GET_ERROR = (Function(n) for n in range(8, 12))
-BEGIN_CLIENT, BEGIN_SERVER, END, SHARE = (Function(n, returns=False) for n in range(12, 16))
+HANDSHAKE, CONNECT, ACCEPT, GET_ERROR, WITHIN = (Function(n) for n in range(8, 13))
+BEGIN_CLIENT, BEGIN_SERVER, END, SHARE = (Function(n, returns=False) for n in range(13, 17))
 # OpenSSL goes on in a function of the session's own; where calls on sockets end is all that depends on this return.
 MAY_LEAP = (HANDSHAKE, CONNECT, ACCEPT)
 # OpenSSL 1.1 and 3, LibreSSL, BoringSSL
@@ -26,6 +26,8 @@ OPENSSL = {
     "SSL_write_ex": WRITE_EX,
     "SSL_write_ex2": WRITE_EX2,
     "SSL_sendfile": SENDFILE,
+    "SSL_peek": WITHIN,
+    "SSL_peek_ex": WITHIN,
     "SSL_do_handshake": HANDSHAKE,
     "SSL_connect": CONNECT,
     "SSL_accept": ACCEPT,
@@ -40,6 +42,7 @@ GNUTLS = {
     "gnutls_record_recv": RECEIVE,
     "gnutls_record_send": WRITE,
     "gnutls_record_send2": WRITE,
+    "gnutls_record_uncork": WITHIN,  # sends again, by gnutls_record_send, what was said to be sent
     "gnutls_handshake": HANDSHAKE,
     "gnutls_deinit": END,
 }
@@ -52,7 +55,7 @@ GO = {
     "crypto/tls.(*Conn).serverHandshake": BEGIN_SERVER._replace(returns=True),
     "crypto/tls.(*Conn).Close": END,
 }
-NUMBERS = range(1, 16)
+NUMBERS = range(1, 17)
 ENTERED = {  # the programs at entries, and the functions that they are at
     "on_tls_enter": sorted({one.number for one in BY_NAME.values()}),
     "on_go_enter": sorted({one.number for one in GO.values()}),

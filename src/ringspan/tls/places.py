@@ -79,8 +79,12 @@ def _of_library(elf: Elf) -> Places:
     left: dict[int, int] = {}
     for name, span in found.items():
         function = tls_functions.BY_NAME[name]
+        try:
+            ends = returns.places(elf, span, may_leap=function in tls_functions.MAY_LEAP) if function.returns else []
+        except Refused:
+            if function is not tls_functions.WITHIN:
+                raise
+            continue  # few call it: the others are followed all the same
         entries[span.offset] = function.number
-        if function.returns:
-            may_leap = function in tls_functions.MAY_LEAP
-            left |= dict.fromkeys(returns.places(elf, span, may_leap=may_leap), function.number)
+        left |= dict.fromkeys(ends, function.number)
     return Places(LIBRARY, entries, left)
