@@ -95,7 +95,7 @@ static __always_inline void enter_send(u64 number, const u64 *arguments, u32 fd,
 	if (is_own_process() || !stream_of(fd, &s))
 		return;
 	c = connection_for_caller(&s);
-	if (carries_tls(s.sk, c, number, arguments, 1) || !c || c->off)
+	if (carries_tls(s.sk, c, EGRESS, number, arguments, 1) || !c || c->off)
 		return;
 	__builtin_memcpy(call.arguments, arguments, sizeof(call.arguments));
 	begin_send(&call, s.sk, c);
@@ -135,7 +135,7 @@ static __always_inline bool exit_receive(u64 number, const u64 *arguments, u32 f
 		return false;
 	}
 	c = s.inode ? connection_for_caller(&s) : connection_noted(&s);
-	if (carries_tls(s.sk, c, number, arguments, result) || !c || c->off)
+	if (carries_tls(s.sk, c, INGRESS, number, arguments, result) || !c || c->off)
 		return false;
 	w = begin_receive(c, s.sk, result, now);
 	if (!w)

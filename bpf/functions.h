@@ -157,7 +157,7 @@ static __always_inline void enter_sending(struct sock *sk, struct msghdr *messag
 	if (message)
 		take_iterator(&call, message, bytes);
 	call.arguments[ARGUMENT_BYTES] = bytes;
-	if (carries_tls(sk, c, call.number, call.arguments, 1) || !c || c->off)
+	if (carries_tls(sk, c, EGRESS, call.number, call.arguments, 1) || !c || c->off)
 		return;
 	begin_send(&call, sk, c);
 }
@@ -270,8 +270,9 @@ static __always_inline bool follow_receive(const struct call *call, s64 so_far)
 	struct connection *c = connections.lookup(&call->sk);
 	struct work *w;
 
-	if (carries_tls((struct sock *)call->sk, c, call->number, call->arguments, so_far) || !c ||
-	    c->off || c->head.identity != call->identity)
+	if (carries_tls((struct sock *)call->sk, c, INGRESS, call->number, call->arguments,
+			so_far) ||
+	    !c || c->off || c->head.identity != call->identity)
 		return false;
 	w = begin_receive(c, (struct sock *)call->sk, so_far, bpf_ktime_get_ns());
 	if (!w)

@@ -3,6 +3,7 @@
 
 #ifdef FOLLOW_TLS
 #define TLS_HANDSHAKE_RECORD 22
+#define TLS_DATA_RECORD 23
 #define TLS_FIRST_RECORD 20 /* RFC 8446 section 5.1: how a record begins */
 #define TLS_LAST_RECORD 24
 #define TLS_PAIR 0x746c7300
@@ -127,10 +128,23 @@ static __always_inline void refuse_port(struct connection *session, struct sock 
 #endif
 }
 
+/* A session's socket was read by a function that is not followed (BIO_read,
+ * gnutls_record_recv_packet): of the answer that is awaited nothing may be known. */
+static __always_inline void note_read_unseen(const struct connection *c, u64 number,
+					     const u64 *arguments)
+{
+	u64 key = c->other;
+	struct connection *session = connections.lookup(&key);
+
+	if (session && session->role == ROLE_CLIENT && outstanding(session) &&
+	    tls_record(number, arguments) == TLS_DATA_RECORD)
+		session->broken = COUNTER_DESYNC_UNSEEN;
+}
+
 /* A send begins, or a receive has ended, on a socket whose connection is `c` (0: none is followed).
  * True if the bytes are a TLS session's, which is followed in their place. */
-static __always_inline bool carries_tls(struct sock *sk, struct connection *c, u64 number,
-					const u64 *arguments, s64 moved)
+static __always_inline bool carries_tls(struct sock *sk, struct connection *c, u8 direction,
+					u64 number, const u64 *arguments, s64 moved)
 {
 	struct connection *session;
 	struct tls_call *call;
@@ -140,6 +154,8 @@ static __always_inline bool carries_tls(struct sock *sk, struct connection *c, u
 	if (c && c->next_request && !c->off)
 		return false;
 	call = tls_call_of_thread();
+	if (!call && c && c->other && direction == INGRESS && moved > 0)
+		note_read_unseen(c, number, arguments);
 	if (!call)
 		return c && c->other;
 	session = connections.lookup(&call->connection);
@@ -177,5 +193,5 @@ static __always_inline void note_tls_socket(void)
 #else
 #define tls_call_of_thread() 0
 #define note_tls_socket()
-#define carries_tls(sk, c, number, arguments, moved) false
+#define carries_tls(sk, c, direction, number, arguments, moved) false
 #endif

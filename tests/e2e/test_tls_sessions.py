@@ -65,6 +65,21 @@ def test_a_client(tmp_path: Path, ports: Ports, how: str) -> None:
     assert_nothing_lost(ledger, 2 * len(PATHS))
 
 
+def test_a_client_that_reads_by_what_is_not_followed(tmp_path: Path, ports: Ports) -> None:
+    """Of its answers nothing is known, so nothing is said of its requests: they were not left unanswered."""
+    with (
+        https_server("nginx", ports.take(), tmp_path) as server,
+        trace("--tls", "auto", "--port", str(server.port)) as tracer,
+    ):
+        words = [program(), "client", str(server.port), "bio,half", *PATHS]
+        done = subprocess.run(words, capture_output=True, check=True)
+        rows = tracer.rows(3)
+        rows += tracer.stop().rows
+    assert done.stdout == b"200\n" * len(PATHS)
+    assert seen(rows, "client") == []
+    assert seen(rows, "server") == EXPECTED
+
+
 @pytest.mark.parametrize("how", ["plain", "ex", "zero", "shared", "fork", "fork,shared"])
 def test_a_server(tmp_path: Path, ports: Ports, how: str) -> None:
     """As of a client; a child that goes on with a session of its parent's goes on with what is known of it."""

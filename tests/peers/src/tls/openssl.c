@@ -5,8 +5,9 @@
  *     openssl server PORT PEM HOW        answers each request by 200; prints its line
  *
  * HOW is made of words, parted by commas: plain; ex (SSL_read_ex, SSL_write_ex); bio (BIO_read,
- * BIO_write); zero (writes of no bytes); shared (one of two references is freed in the midst of an
- * exchange); fork (each connection is served by a child, forked after the handshake). */
+ * BIO_write); half (with bio: reads are, writes are not); zero (writes of no bytes); shared (one of
+ * two references is freed in the midst of an exchange); fork (each connection is served by a child,
+ * forked after the handshake). */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <signal.h>
@@ -86,7 +87,7 @@ static int receive(struct session *s, char *to, int room)
 static int transmit(struct session *s, const char *from, int bytes)
 {
 #ifdef WITH_BIO
-	if (s->bio)
+	if (s->bio && !asked("half"))
 		return BIO_write(s->bio, from, bytes);
 #endif
 #ifdef WITH_EX
