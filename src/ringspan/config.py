@@ -139,7 +139,7 @@ def _number(key: str, value: Any, at: str) -> Any:
 
 def _url(key: str, value: Any, at: str) -> str:
     if not (isinstance(value, str) and URL.match(value)):
-        quoted = repr(redact.endpoint(value)) if isinstance(value, str) else shown(value)
+        quoted = repr(redact.endpoint(value)) if isinstance(value, str) else f"a {type(value).__name__}"
         raise UsageError(f"{at}: {quoted} is not a URL", f"for example {URLS[key]}")
     return value
 
@@ -208,6 +208,11 @@ def merge(flags: dict[str, Any], file: Path | None) -> Settings:
     """Merge file and flags (those given) over the defaults; raises UsageError."""
     found = {key: _checked(key, value, str(file)) for key, value in (read_file(file) if file else {}).items()}
     found |= {key: _checked(key, value, "command line") for key, value in given(flags).items()}
+    for key in URLS.keys() & given(flags).keys():
+        if redact.setting(found[key]) != found[key]:
+            raise UsageError(
+                f"command line: {key}: everyone can read secrets there (ps)", "put it into a --config file"
+            )
     return Settings(**{key: value for key, value in found.items() if value is not None})
 
 

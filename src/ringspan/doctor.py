@@ -55,7 +55,9 @@ def _btf() -> Check:
 
 def _privileges() -> Check:
     lacking = privileges.missing(privileges.TO_TRACE)
-    detail = f"uid {os.geteuid()}" + "".join(f", {name} is missing ({one.purpose})" for name, one in lacking.items())
+    place = " of a user namespace" if privileges.in_user_namespace() else ""
+    gone = "".join(f", {name} is missing ({one.purpose})" for name, one in lacking.items())
+    detail = f"uid {os.geteuid()}{place}{gone}"
     return Check("privileges", not lacking, detail, f"run as root (sudo), or with {', '.join(privileges.TO_TRACE)}")
 
 

@@ -74,9 +74,17 @@ def _mask(line: str) -> int:
     return 0
 
 
+def in_user_namespace() -> bool:
+    """Whether this is a user namespace of its own, as a rootless container's: what its root may do, BPF is not."""
+    try:
+        return Path("/proc/self/uid_map").read_text().split() != ["0", "0", "4294967295"]
+    except OSError:
+        return False
+
+
 def missing(wanted: dict[str, Capability]) -> dict[str, Capability]:
     """Return those of `wanted` that are not in effect; SYS_ADMIN stands for BPF and PERFMON, as in the kernel."""
-    have = _mask("CapEff")
+    have = 0 if in_user_namespace() else _mask("CapEff")
     if have >> SYS_ADMIN & 1:
         have |= sum(1 << one.number for one in TO_TRACE.values())
     return {name: one for name, one in wanted.items() if not have >> one.number & 1}

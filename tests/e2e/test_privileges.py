@@ -78,6 +78,9 @@ def test_what_is_given_up(flags: list[str], capabilities: int, uid: str) -> None
         assert {one["NoNewPrivs"] for one in found} == {"1"}
         assert {one["Seccomp"] for one in found} == {"2"}
         assert {one["Uid"] for one in found} == {uid}
+        assert (
+            Path(f"/proc/{tracer.pid}/environ").stat().st_uid == 0
+        )  # not dumpable: also of its own user none can look
 
 
 def test_what_the_process_that_attaches_keeps() -> None:
@@ -179,6 +182,14 @@ def test_doctor_names_what_is_missing(lacking: str, said: str, status: int) -> N
     done = subprocess.run([*few, *RINGSPAN, "doctor"], capture_output=True, text=True, env=WITH_PATHS, check=False)
     assert said in done.stdout
     assert done.returncode == status
+
+
+@pytest.mark.parametrize("command", [["doctor"], ["trace", "--port", "1"]])
+def test_the_root_of_a_user_namespace_is_none(command: list[str]) -> None:
+    inside = ["unshare", "--user", "--map-root-user", *RINGSPAN, *command]
+    done = subprocess.run(inside, capture_output=True, text=True, env=WITH_PATHS, check=False, timeout=60)
+    assert "uid 0 of a user namespace, cap_bpf is missing" in done.stdout + done.stderr
+    assert done.returncode == 3
 
 
 @pytest.mark.parametrize(

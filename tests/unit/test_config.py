@@ -86,6 +86,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         ('exe: "\\ud800"', "exe: '\\ud800' is not a text"),
         ("exe: !!python/object/apply:os.system [exit]", "could not determine a constructor"),
         ("otlp: htp://user:secret@h", "otlp: 'htp://REDACTED:REDACTED@h' is not a URL"),
+        ("otlp: ['http://user:secret@h']", "otlp: a list is not a URL"),
         ("otlp: user:secret@h:4317", "otlp: 'REDACTED:REDACTED@h:4317' is not a URL"),
         ("role: " + "x" * 9999, "..."),
         ("exe: " + "[" * 17 + "]" * 17, "more than 16 deep"),
@@ -207,15 +208,29 @@ def test_settings_read_again(tmp_path: Path, capsys: pytest.CaptureFixture[str])
         return config.merge({"role": "client"}, path)
 
     write(tmp_path, "interval: 6\nport: 81\nrole: server\n")
-    then = reload.again(now, read)
+
+    def again(now: config.Settings) -> config.Settings:
+        reading = reload.begin(read)
+        assert reading
+        reading.join()
+        prepared = reload.taken(now, reading)
+        return prepared.settings if prepared else now
+
+    then = again(now)
     assert (then.interval, then.port, then.role) == (6, [80], "client")
     assert capsys.readouterr().err == (
         "ringspan: settings read again: changed interval\nringspan: only a new start changes port\n"
     )
     write(tmp_path, "intervall: 7\n")
-    assert reload.again(then, read) == then
+    assert again(then) == then
     assert "settings are kept as they were: " in capsys.readouterr().err
-    assert reload.again(then, None) == then
+    assert reload.begin(None) is None
+
+
+def test_no_secret_stands_on_a_command_line() -> None:
+    with pytest.raises(UsageError, match="everyone can read secrets there"):
+        config.merge({"otlp": "http://user:secret@h:4318"}, None)
+    assert config.merge({"otlp": "http://h:4318/v1"}, None).otlp == "http://h:4318/v1"
 
 
 @pytest.mark.parametrize("written", ["0012", "1:30", "off", "2026-01-01", "012345670123", "1_000", "0x10"])
