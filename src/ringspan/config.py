@@ -197,7 +197,7 @@ def _loaded(path: Path) -> Any:
 def read_file(path: Path) -> dict[str, Any]:
     """Read a YAML file of settings; raises UsageError that names file and key."""
     found = _loaded(path)
-    if not found:
+    if found is None:
         return {}
     if not isinstance(found, dict):
         raise UsageError(f"{path}: not a mapping of settings")

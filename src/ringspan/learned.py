@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from urllib.parse import unquote
 
+from ringspan import words
+
 ID = "{id}"
 WORD = re.compile(r"[A-Za-z._~][A-Za-z0-9._~:-]*")
 WORD_MAX, DEPTH_MAX, VARIETY_MAX = 40, 16, 50
@@ -30,7 +32,9 @@ def is_data(text: str) -> bool:
         return True
     if len(text) >= 16 and digits >= 3:
         return True
-    return bool(digits >= 2 and PREFIXED.fullmatch(text)) or (len(text) >= 25 and text.isalnum())
+    if (digits >= 2 and PREFIXED.fullmatch(text)) or (len(text) >= 25 and text.isalnum()):
+        return True
+    return words.are_drawn(text)
 
 
 def shape(segment: str) -> str:

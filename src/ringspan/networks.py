@@ -10,6 +10,8 @@ from ringspan.errors import UsageError
 
 UNIX = "unix"
 PROXY_PROTOCOL = "proxy"
+# Of JSON Schema, which can tell no more.
+FORM = r"^(?:unix|[0-9.]+(?:/[0-9.]+)?|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(?:/[0-9]+)?)$"
 SOURCES = ("x-forwarded-for", "forwarded", PROXY_PROTOCOL)
 
 

@@ -5,22 +5,29 @@ What a decoder would find counts too: each text is looked at as it is, and perce
 
 from __future__ import annotations
 
+import functools
 import itertools
 import re
 from collections.abc import Iterator
 from typing import NamedTuple
 from urllib.parse import unquote
 
+from ringspan import words
+
 REDACTED = "REDACTED"
 # A name may be a part of another: user[pass], data.pass, db_pass; of what is a word too, not after _ (country_code).
 _OPENS, _ENDS = r"(?:^|[\[\]./\s+\0-\x1f])", r"(?=$|[\[\].\s+\0-\x1f])"
 SECRET_KEY = re.compile(
-    r"token|passw|passphrase|passcode|pwd|secret|signature|credential|session|sess?id|jwt|bearer|hmac|saml|assertion"
-    r"|(?:api|access|private|auth|app|application|client|encryption|subscription|account|master|shared)[-_.]?key"
-    r"|(?:auth|device|otp|verification|pin|activation|reset|user)[-_.]?(?:code|pass)"
+    r"token|passw|pass(?:phrase|code|[-_.]?key|[-_.]?hash)|pa?s?s?wd|secret|signature|credential|session|sess?id|jwt|bearer"
+    r"|hmac|saml|assertion|[cx]srf"
+    r"|(?:api|access|priv|private|auth|app|application|client|encryption|subscription|account|master|shared)[-_.]?key"
+    r"|(?:auth|device|otp|verification|pin|activation|reset|user|mfa|2fa|recovery|backup)[-_.]?(?:code|pass)"
+    rf"|(?:cookie|verifier|pw){_ENDS}"
     rf"|{_OPENS}(?:auth|authorization|sid|key|code|ticket){_ENDS}"
-    rf"|(?:{_OPENS}|[-_])(?:sig|otp|pin|pass|pw){_ENDS}"
-    rf"|(?-i:(?<=[a-z])(?:Otp|Pin|Pass|Pw){_ENDS})",
+    rf"|(?:{_OPENS}|[-_])(?:sig|[ht]?otp|pin|cvv2?|cvc2?|creds?|2fa|mfa|psw){_ENDS}"
+    # What ends in pass, but for what is a word: compass, bypass, trespass and the like.
+    rf"|(?<!com)(?<!by)(?<!tres)(?<!sur)(?<!over)(?<!under)pass\d?{_ENDS}"
+    rf"|(?-i:(?<=[a-z])(?:Otp|Pin){_ENDS})",
     re.IGNORECASE,
 )
 PARTS, CONTROLS = re.compile(r"[\[\]./\s+\0-\x1f]+"), re.compile(r"[\0-\x1f\x7f]+")
@@ -32,27 +39,37 @@ TOKEN = re.compile(
     r"|xox[abeprs]-[A-Za-z0-9-]{10,}|bot\d{6,}:[A-Za-z0-9_-]{20,}|(?:AKIA|ASIA)[A-Z0-9]{16}|AIza[A-Za-z0-9_-]{30,}|sk-[A-Za-z0-9_-]{20,}"
 )
 WHOLE_TOKEN = re.compile(rf"(?:{TOKEN.pattern})[A-Za-z0-9._~+/=-]*")
-# A segment of a path that a secret follows, if what follows it is not plainly a word.
-BEFORE_SECRET = re.compile(
-    r"(?:.*[-_])?(?:tokens?|reset|passwords?|secrets?|verify|verification|confirm|confirmation|activate|activation|invites?"
-    r"|invitations?|magic|magic-link|unsubscribe|keys?|api-?keys?|sessions?|otp|share|signatures?)(?:[-_].*)?",
-    re.IGNORECASE,
+# Segments of a path that a secret follows, if what follows is not plainly a word; that a code follows, which may be a
+# number; and after which all that is no word is one, of incoming webhooks.
+_NAMED = r"(?:.*[-_])?(?:%s)(?:[-_.].*)?"
+_CODES = (
+    "reset|passwords?|passcodes?|verify|verification|confirm|confirmation|activate|activation|magic|t?otp|pin|2fa|mfa"
 )
-# Segments after which all that looks random is one: of incoming webhooks.
+_SECRETS = "tokens?|secrets?|invites?|invitations?|unsubscribe|keys?|api-?keys?|sessions?|share|signatures?"
+BEFORE_CODE, BEFORE_SECRET = (re.compile(_NAMED % names, re.IGNORECASE | re.DOTALL) for names in (_CODES, _SECRETS))
 BEFORE_SECRETS = re.compile(r"webhooks?|services|hooks", re.IGNORECASE)
+SMALL_ID = re.compile(r"\d{1,5}")
 ORIGIN = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://[^/]*")
-# Before userinfo: two slashes, or a scheme that browsers know with fewer. What follows, up to a / and the scheme before
-# that, is passed over at once: linear.
+# Before userinfo: two slashes, or one after any scheme (some servers merge them), or a scheme that browsers know.
+# What follows, up to a / and the scheme before that, is passed over at once: linear.
 _COLON, _SLASH, _AT = r"(?::|%(?:25)*3a)", r"(?:[/\\]|%(?:25)*(?:2f|5c))", r"(?:@|%(?:25)*40)"
 _SCHEME = rf"(?:https?|wss?|ftps?){_COLON}"
-MARKED = re.compile(rf"({_SCHEME}{_SLASH}?(?!{_SLASH})|{_SLASH}{{2,}})((?:(?!{_SCHEME}/)[^/?#])*)", re.IGNORECASE)
+_ANY_SCHEME = rf"(?<=[a-z0-9+.-]){_COLON}"
+MARKED = re.compile(
+    rf"({_SCHEME}{_SLASH}?(?!{_SLASH})|{_ANY_SCHEME}{_SLASH}(?!{_SLASH})|{_SLASH}{{2,}})((?:(?!{_ANY_SCHEME}/)[^/?#])*)",
+    re.IGNORECASE,
+)
 LAST_AT = re.compile(rf".*{_AT}", re.IGNORECASE | re.DOTALL)
 QUERY = re.compile(r"[?#]")
 SEPARATOR = re.compile(r"[?&;#]")
 ENCODED_MARK = re.compile(r"(%(?:25)*3f)", re.IGNORECASE)
+# Letters as JSON spells them, and old servers of Microsoft's.
+ESCAPED = re.compile(r"(?:(?<!\\)\\++|%)u00([2-7][0-9a-f])", re.IGNORECASE)
+WORD = re.compile(r"\S+")
+PAIR = re.compile(r"""(?<![\w.%-])([\w.%-]++)=("[^"]*"?[^\s;,)&]*|[^\s;,)&]+)""")
 KEY_OPENS = re.compile(r"[{},(\"'\\\s+&=?;#]")
 BLANKS, QUOTES = " \t\r\n+", ('"', "'", "\\")
-DECODINGS_MAX = 8
+DECODINGS_MAX, DECODED_MAX = 8, 64
 
 
 class PathMask(NamedTuple):
@@ -117,18 +134,24 @@ def query(text: str, *, cut: bool = False) -> str:
     parts = text.split("&")
     if _hidden(text, cut=cut) and any(MARKED.search(_decoded(part)) for part in parts if not _hidden(part)):
         return REDACTED  # userinfo that has an & in it
-    return "&".join(map(_pairs, parts))
+    out = "&".join(map(_pairs, parts))
+    return out if userinfo(out) == out else REDACTED  # what ended an authority is gone
 
 
 def path(text: str, *, cut: bool = False) -> str:
     """Replace userinfo of URLs inside a path, and secret-looking values of path parameters and of an encoded query."""
+    if QUERY.search(text):
+        return url(text, cut=cut)
     if _entangled(text):
-        return _before_userinfo(_decoded(text))
-    text = userinfo(_bare(text), cut=cut)
+        return _before_userinfo(text)
+    text = _bare(text)
+    if QUERY.search(text):  # which was encoded
+        return url(text, cut=cut)
+    text = userinfo(text, cut=cut)
     if _hidden(text, cut=cut):
         return url(userinfo(_decoded(text), cut=cut))
     before, *after = ENCODED_MARK.split(text, 1)
-    if any(mark in before for mark in ";=%") and any(map(_tells, _decodings(before))):
+    if any(mark in before for mark in ";=%\\") and any(map(_tells, _decodings(before))):
         before = "/".join(map(_parameters, before.split("/")))
     before = _segments(before)
     return f"{before}{after[0]}{query(after[1])}" if after else before
@@ -144,6 +167,7 @@ def url(text: str, *, cut: bool = False) -> str:
     return f"{before}{mark}{after}{hash_mark}{query(fragment, cut=cut)}"
 
 
+@functools.lru_cache(DECODED_MAX)
 def userinfo(text: str, *, cut: bool = False) -> str:
     """Replace what stands before the last @ of each authority in a text; of one that was cut, all of an unended one."""
 
@@ -157,9 +181,12 @@ def userinfo(text: str, *, cut: bool = False) -> str:
     return MARKED.sub(without, text)
 
 
-def token(text: str) -> str:
-    """Replace what is a secret by its form, in a text that is no URL."""
-    return WHOLE_TOKEN.sub(REDACTED, text)
+def agent(text: str) -> str:
+    """Replace what is a secret in a text that is no URL but may have some, as a User-Agent has."""
+    plain = WHOLE_TOKEN.sub(REDACTED, text)
+    if "=" in plain:
+        plain = PAIR.sub(lambda pair: f"{pair[1]}={REDACTED}" if _is_secret(_decoded(pair[1])) else pair[0], plain)
+    return WORD.sub(lambda word: userinfo(word[0]), plain) if "@" in plain or "%" in plain else plain
 
 
 def authority(text: str) -> str:
@@ -214,8 +241,8 @@ def _bare(text: str) -> str:
 
 def _before_userinfo(text: str) -> str:
     """Replace all of a path from the first place on where userinfo may stand."""
-    match = MARKED.search(text)
-    return f"{url(text[: match.start()])}{match[1]}{REDACTED}" if match else text
+    match = MARKED.search(_decoded(text)) or MARKED.search(text)
+    return url(f"{match.string[: match.end(1)]}{REDACTED}") if match else text
 
 
 def _pairs(part: str) -> str:
@@ -243,32 +270,31 @@ def _segments(text: str) -> str:
     head = origin[0] if origin else ""
     segments = text[len(head) :].split("/")
     plain = [_decoded(segment.partition(";")[0]) for segment in segments]
-    secret = _named(plain)
-    hook = next((at for at, one in enumerate(plain) if BEFORE_SECRETS.fullmatch(one)), len(plain))
-    for at, one in enumerate(plain):
-        named = at and BEFORE_SECRET.fullmatch(plain[at - 1])
-        if TOKEN.search(one) or ((named or at > hook) and _is_random(one)):
-            secret.add(at)
+    secret = {at for at, one in enumerate(plain) if TOKEN.search(one)}
+    # As a server takes them, without empty and dot segments.
+    pieces = [(at, one) for at, segment in enumerate(plain) for one in segment.split("/") if one not in ("", ".")]
+    texts = ["", *(one for _, one in pieces)]
+    for mask in _policies[0].paths:
+        secret |= {pieces[found - 1][0] for found in mask.secrets(texts) if found}
+    secret |= {pieces[found][0] for found in _preceded(texts)}
     return head + "/".join(REDACTED if at in secret and one else one for at, one in enumerate(segments))
 
 
-def _named(plain: list[str]) -> set[int]:
-    """Return which segments the policy's masks call secrets; as a server takes them, without empty and dot segments."""
-    pieces = [(at, one) for at, segment in enumerate(plain) for one in segment.split("/") if one not in ("", ".")]
-    texts = ["", *(one for _, one in pieces)]
-    return {pieces[found - 1][0] for mask in _policies[0].paths for found in mask.secrets(texts) if found}
-
-
-def _is_random(text: str) -> bool:
-    """Whether a text is long enough for a secret, and not plainly a word or words."""
-    digits = sum(letter.isdigit() for letter in text)
-    return (len(text) >= 8 and digits >= 2) or (len(text) >= 20 and text.isalnum())
+def _preceded(texts: list[str]) -> Iterator[int]:
+    """Return which segments are secrets by what stands before them."""
+    is_hook = False
+    for at, (before, one) in enumerate(itertools.pairwise(texts)):
+        is_hook = is_hook or bool(BEFORE_SECRETS.fullmatch(before))
+        is_code = bool(BEFORE_CODE.fullmatch(before))
+        is_small = SMALL_ID.fullmatch(one) and not is_code
+        if (is_code or is_hook or BEFORE_SECRET.fullmatch(before)) and not is_small and not words.are_words(one):
+            yield at
 
 
 def _parameters(segment: str) -> str:
     """Redact the parameters of a path segment (RFC 3986 section 3.3), such as ;jsessionid=, and one that is a pair."""
     name, semicolon, rest = segment.partition(";")
-    forms = [*_decodings(name)]
+    forms = _decodings(name)
     if "=" in forms[-1] and any(map(_tells, forms)):
         name = _pairs(name)
     return f"{name}{semicolon}{_pairs(rest)}" if semicolon else name
@@ -281,26 +307,33 @@ def _tells(text: str) -> bool:
 
 
 def _names(text: str) -> Iterator[str]:
-    """Return all that stands before an =, and before a colon where one of the two is quoted (JSON, GraphQL)."""
+    """Return what stands before an =; before a colon with no =, or if one of the two is quoted (JSON, GraphQL)."""
     for piece in SEPARATOR.split(text):
         yield from piece.split("=")[:-1]
+        before, colon, _ = piece.partition(":")
+        if colon and not any(mark in before for mark in "=/"):
+            yield KEY_OPENS.split(before.strip(BLANKS))[-1]
     for before, after in itertools.pairwise(text.split(":") if ":" in text else ()):
         key = before.rstrip(BLANKS)
         if key.endswith(QUOTES) or after.lstrip(BLANKS).startswith(QUOTES):
             yield KEY_OPENS.split(key.rstrip(BLANKS + "".join(QUOTES)))[-1]
 
 
-def _decodings(text: str) -> Iterator[str]:
-    """Return a text, and what percent-decoding makes of it until it changes nothing."""
-    yield text
+@functools.lru_cache(DECODED_MAX)
+def _decodings(text: str) -> tuple[str, ...]:
+    """Return a text, and what decoding makes of it until that changes nothing; the same is asked many times over."""
+    found = [text]
     for _ in range(DECODINGS_MAX):
-        decoded = unquote(text) if "%" in text else text
+        decoded = ESCAPED.sub(lambda found: chr(int(found[1], 16)), unquote(text)) if _is_encoded(text) else text
         if decoded == text:
-            return
-        text = decoded
-        yield text
+            break
+        found.append(text := decoded)
+    return tuple(found)
+
+
+def _is_encoded(text: str) -> bool:
+    return "%" in text or "\\u" in text or "\\U" in text
 
 
 def _decoded(text: str) -> str:
-    *_, last = _decodings(text)
-    return last
+    return _decodings(text)[-1]

@@ -45,13 +45,13 @@ class Rule:
     role: str = ""
     path: re.Pattern[str] | None = None
     attributes: tuple[tuple[str, str], ...] = ()
-    drop: bool = False
-    share: float = 1.0  # of traces that are kept
+    drop: bool | None = None  # what it does not say is None
+    share: float | None = None  # of traces that are kept
 
     @property
     def decides(self) -> bool:
         """Whether it is about what is kept, not about what it is called."""
-        return self.drop or self.share < 1
+        return self.drop is not None or self.share is not None
 
     def is_of(self, facts: Facts) -> bool:
         """Whether all that it asks of a process holds."""
@@ -113,11 +113,18 @@ def _rule(given: Any, number: int, where: str) -> Rule:
     attributes = _attributes(given.get("set") or {}, f"{where}: set")
     if attributes and "path" in match:
         raise UsageError(f"{where}: set names a service, and a path does not tell one", "match what tells the process")
-    drop = values.switch(given.get("drop", False), f"{where}: drop")
-    traces = values.switch(given.get("traces", True), f"{where}: traces")
-    share = values.number(given.get("sample", 1.0), SHARE, f"{where}: sample")
+    drop = values.switch(given["drop"], f"{where}: drop") if "drop" in given else None
     name = values.text(given.get("name", str(number)), f"{where}: name")[:60]
-    return Rule(name, **_conditions(match, f"{where}: match"), attributes=attributes, drop=drop, share=share * traces)
+    conditions = _conditions(match, f"{where}: match")
+    return Rule(name, **conditions, attributes=attributes, drop=drop, share=_share(given, where))
+
+
+def _share(given: dict[str, Any], where: str) -> float | None:
+    """Return what sample and traces say, which are of the same: how many traces are kept."""
+    if not {"sample", "traces"} & given.keys():
+        return None
+    share: float = values.number(given.get("sample", 1.0), SHARE, f"{where}: sample")
+    return share * values.switch(given.get("traces", True), f"{where}: traces")
 
 
 def _conditions(match: dict[str, Any], where: str) -> dict[str, Any]:

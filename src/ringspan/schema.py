@@ -7,12 +7,13 @@ import re
 from dataclasses import fields
 from typing import Any
 
-from ringspan import config, rules
+from ringspan import config, networks, routes, rules, templates
 from ringspan.files import config_folder
 
 LINE = re.compile(r"(?:([a-z_]+):[^#]*|\s+)#\s*(.*)")
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
-TEXT = {"type": ["string", "integer"]}  # ringspan.values.text
+TEXT = {"type": ["string", "integer"], "pattern": r"^[^\u0000]+$"}  # ringspan.values.text
+TEMPLATE = {"type": "string", "pattern": templates.FORM, "maxLength": templates.TEMPLATE_MAX}
 TYPES = {float: "number", int: "integer"}
 
 
@@ -35,14 +36,16 @@ def _one(key: str) -> dict[str, Any]:
         return {"type": "boolean"}
     if key in config.BOUNDS:
         low, high, kind = config.BOUNDS[key]
+        if key == "ring_bytes":
+            return {"enum": [1 << bit for bit in range(64) if low <= 1 << bit <= high]}
         return {"type": TYPES[kind], "minimum": kind(low), "maximum": kind(high)}
     if key in config.URLS:
-        return {"type": "string", "pattern": "^[Hh][Tt][Tt][Pp][Ss]?://"}
-    return TEXT if key in config.LISTS else {"type": "string", "minLength": 1}
+        return {"type": "string", "pattern": r"^[Hh][Tt][Tt][Pp][Ss]?://\S"}
+    return SPECIAL.get(key, TEXT)
 
 
-def _some(one: dict[str, Any]) -> dict[str, Any]:
-    return {"anyOf": [one, {"type": "array", "items": one, "minItems": 1}]}
+def _some(one: dict[str, Any], most: int, least: int = 1) -> dict[str, Any]:
+    return {"anyOf": [{"type": "array", "items": one, "minItems": least, "maxItems": most}, one]}
 
 
 def _mapping(properties: dict[str, Any]) -> dict[str, Any]:
@@ -50,16 +53,16 @@ def _mapping(properties: dict[str, Any]) -> dict[str, Any]:
 
 
 def _rule() -> dict[str, Any]:
-    glob = _some(TEXT)
+    glob = _some(TEXT, rules.RULES_MAX)
     match = dict.fromkeys((*rules.OF_PROCESS, "path"), glob) | {
-        "environment": _mapping(dict.fromkeys(rules.VARIABLES, glob)),
-        "port": _some({"type": "integer", "minimum": rules.PORT[0], "maximum": rules.PORT[1]}),
+        "environment": _mapping(dict.fromkeys(rules.VARIABLES, glob)) | {"minProperties": 1},
+        "port": _some({"type": "integer", "minimum": rules.PORT[0], "maximum": rules.PORT[1]}, rules.RULES_MAX),
         "role": {"enum": list(rules.ROLES)},
     }
     done = {
         "set": {
-            "type": "object",
-            "propertyNames": {"pattern": f"^{rules.SETTABLE.pattern}$"},
+            "type": ["object", "null"],
+            "propertyNames": {"pattern": f"^(?!{'|'.join(map(re.escape, rules.OURS))}){rules.SETTABLE.pattern}$"},
             "additionalProperties": TEXT,
             "maxProperties": rules.ATTRIBUTES_MAX,
         },
@@ -68,34 +71,33 @@ def _rule() -> dict[str, Any]:
         "traces": {"type": "boolean"},
     }
     whole = _mapping({"name": TEXT, "match": _mapping(match)} | done)
-    return whole | {"anyOf": [{"required": [key]} for key in done]}
+    named_by_path = {"match": {"required": ["path"]}, "set": {"type": "object", "minProperties": 1}}
+    return whole | {
+        "anyOf": [{"required": [key]} for key in done],
+        "not": {"required": list(named_by_path), "properties": named_by_path},
+    }
 
 
 def _route() -> dict[str, Any]:
-    template = {"type": "string", "pattern": "^/"}
-    text = TEXT
-    whole = _mapping({"service": text, "template": _some(template), "openapi": text})
-    return {"anyOf": [template, whole | {"anyOf": [{"required": ["template"]}, {"required": ["openapi"]}]}]}
+    template = _some(TEMPLATE, routes.SOURCES_MAX)
+    whole = _mapping({"service": TEXT, "template": template, "openapi": TEXT})
+    return {"anyOf": [TEMPLATE, whole | {"anyOf": [{"required": ["template"]}, {"required": ["openapi"]}]}]}
+
+
+SPECIAL: dict[str, dict[str, Any]] = {
+    "user": TEXT | {"type": "string"},
+    "trusted_proxies": {"type": "string", "pattern": networks.FORM},
+    "rules": _rule(),
+    "routes": _route(),
+    "redact_paths": TEMPLATE,
+}
 
 
 def _property(key: str, default: Any, description: str) -> dict[str, Any]:
     one = _one(key)
-    if key == "rules":
-        kind: dict[str, Any] = {"type": "array", "items": _rule(), "maxItems": rules.RULES_MAX}
-    elif key.startswith("redact_"):
-        text = {"type": "string", "pattern": "^/"} if key == "redact_paths" else TEXT
-        kind = {"anyOf": [{"type": "array", "items": text, "maxItems": config.LIST_MAX}, text]}
-    elif key == "routes":
-        kind = {"type": "array", "items": _route(), "maxItems": config.LIST_MAX}
-    elif key in config.LISTS:
-        kind = {"anyOf": [{"type": "array", "items": one, "maxItems": config.LIST_MAX}, one]}
-    else:
-        kind = one
-    return {
-        "description": description,
-        "default": default,
-        "anyOf": [*kind.get("anyOf", [kind]), {"type": "null"}],
-    }
+    most = rules.RULES_MAX if key == "rules" else config.LIST_MAX
+    kinds = _some(one, most, 0)["anyOf"] if key in config.LISTS or key in config.NESTED else [one]
+    return {"description": description, "default": default, "anyOf": [*kinds, {"type": "null"}]}
 
 
 def schema() -> dict[str, Any]:

@@ -225,7 +225,7 @@ def _exchange_attributes(row: Any) -> dict[str, Any]:
     else:
         out[url_attributes.URL_FULL] = redact.url(_full_url(row, method, parts), cut=cut and any(parts))
     if row.user_agent_bytes:
-        out[user_agent_attributes.USER_AGENT_ORIGINAL] = redact.token(text(row.user_agent))
+        out[user_agent_attributes.USER_AGENT_ORIGINAL] = redact.agent(text(row.user_agent))
     return out
 
 

@@ -11,6 +11,8 @@ from ringspan.errors import UsageError
 TEMPLATE_MAX, SEGMENTS_MAX = 512, 64
 PARAMETER = re.compile(r"\{[^{}/]*\}")
 REST = "*"  # as a last segment: all that follows
+_SEGMENT = r"(?:[^/{}?#*]|\{[^{}/*]*\})*"
+FORM = rf"^(?:/{_SEGMENT}){{0,{SEGMENTS_MAX - 2}}}/(?:\*|{_SEGMENT})$"  # of JSON Schema too
 
 
 class Node:
@@ -27,11 +29,9 @@ class Node:
 
 def checked(template: str, where: str) -> str:
     """Return a template as it is reported; raises UsageError."""
-    segments = template.split("/")
-    plain = PARAMETER.sub("", template)
-    if not template.startswith("/") or len(template) > TEMPLATE_MAX or len(segments) > SEGMENTS_MAX:
+    if not template.startswith("/") or len(template) > TEMPLATE_MAX or template.count("/") >= SEGMENTS_MAX:
         raise UsageError(f"{where}: {values.shown(template)} is not a template of a path", "such as /users/{id}")
-    if set(plain) & set("{}?#") or REST in "/".join(segments[:-1]) or (REST in plain and segments[-1] != REST):
+    if not re.fullmatch(FORM, template):
         raise UsageError(
             f"{where}: {values.shown(template)} is not a template",
             "{name} is a parameter, a last * is all that follows",

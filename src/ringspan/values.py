@@ -25,8 +25,8 @@ def shown(value: Any, form: Callable[[Any], str] = repr) -> str:
 def number(value: Any, bounds: tuple[float, float, type[int | float]], where: str) -> Any:
     """Return a number within bounds."""
     low, high, kind = bounds
-    wrong_kind = isinstance(value, bool) or not isinstance(value, int if kind is int else (int, float))
-    if wrong_kind or not low <= value <= high:
+    wrong_kind = isinstance(value, bool) or not isinstance(value, (int, float))
+    if wrong_kind or not low <= value <= high or kind(value) != value:
         raise UsageError(f"{where}: {shown(value)} is not a number from {low:g} to {high:g}")
     return kind(value)
 

@@ -102,17 +102,19 @@ class Verdicts:
         return known
 
     def _verdict(self, row: Any) -> Verdict:
+        """Judge one: of what several rules say of the same, the first holds, so that there can be exceptions."""
         is_server = row.role == SERVER
         at = ("server", row.local_port) if is_server else ("client", row.remote_port)
         path = None if row.kind == CONNECT_FAILURE else _path(row)
-        share = 1.0
-        for rule in self._deciding(row):
-            if not rule.is_at(*at) or (rule.path and not (path is not None and rule.path.fullmatch(path))):
-                continue
-            if rule.drop:
-                return Verdict(rule.name)
-            share = min(share, rule.share)
-        return Verdict(None, share)
+        found = [
+            rule
+            for rule in self._deciding(row)
+            if rule.is_at(*at) and (not rule.path or (path is not None and rule.path.fullmatch(path)))
+        ]
+        dropping = next((rule for rule in found if rule.drop is not None), None)
+        if dropping and dropping.drop:
+            return Verdict(dropping.name)
+        return Verdict(None, next((rule.share for rule in found if rule.share is not None), 1.0))
 
 
 def _path(row: Any) -> str | None:

@@ -169,11 +169,46 @@ def test_the_schema_that_is_shipped_is_the_codes() -> None:
         ("{redact_keys: [shoe*, 7], redact_except: page_token, redact_paths: ['/door/{code}', '/share/*']}", True),
         ("{redact_keys: [[a]]}", False),
         ("{redact_paths: [door]}", False),
+        ("{rules: {match: {path: /x}, drop: true}, routes: '/users/{id}', redact_paths: '/door/{code}'}", True),
+        ("{routes: {template: /x}}", True),
+        ("{rules: [{set: null, drop: true}, {set: {a: 1}}, {match: {path: /x}, set: {}, drop: false}]}", True),
+        ("{rules: [{match: {path: /x}, set: {a: b}}]}", False),
+        ("{rules: [{match: {environment: {}}, drop: true}]}", False),
+        ("{rules: [{match: {exe: ''}, drop: true}]}", False),
+        ("{rules: [{set: {telemetry.x: b}}]}", False),
+        ("{rules: [{set: {ringspan.x: b}}]}", False),
+        ("{rules: [{set: {ringspans: b}}]}", True),
+        ("{rules: [{drop: null}]}", False),
+        ("{rules: {}}", False),
+        ("{ring_bytes: 65536, port: 80.0, container_runtime: 5}", True),
+        ("{ring_bytes: 65537}", False),
+        ("{ring_bytes: 2147483648}", False),
+        ("{port: 80.5}", False),
+        ("{trusted_proxies: [10.0.0.0/8, '2001:db8::/32', unix, '::1', 127.0.0.1]}", True),
+        ("{trusted_proxies: foo}", False),
+        ("{otlp: 'http:// h'}", False),
+        ("{otlp: 'http://'}", False),
+        ("{exe: ['']}", False),
+        ('{exe: "a\\0b"}', False),
+        ("{user: 12}", False),
+        ("{routes: ['/', '/*', '/{a}.pdf', '/a/{b}-{c}/*', '/{a?}', '//']}", True),
+        ("{routes: ['/a*b']}", False),
+        ("{routes: ['/*/b']}", False),
+        ("{routes: ['/{a*}/b']}", False),
+        ("{routes: ['/{a']}", False),
+        ("{routes: ['/a}']}", False),
+        ("{routes: ['/a?b']}", False),
+        ("{redact_paths: ['/x#y']}", False),
+        (f"{{routes: ['{'/a' * 63}']}}", True),
+        (f"{{routes: ['{'/a' * 64}']}}", False),
+        (f"{{routes: ['/{'a' * 511}']}}", True),
+        (f"{{routes: ['/{'a' * 512}']}}", False),
+        ("[]", False),
     ],
 )
 def test_schema_and_code_agree_on_what_is_a_mistake(tmp_path: Path, text: str, good: bool) -> None:
     jsonschema.Draft202012Validator.check_schema(schema.schema())
-    assert jsonschema.Draft202012Validator(schema.schema()).is_valid(yaml.safe_load(text)) == good
+    assert jsonschema.Draft202012Validator(schema.schema()).is_valid(yaml.load(text, config.Loader)) == good
     try:
         config.merge({}, write(tmp_path, text))
         taken = True

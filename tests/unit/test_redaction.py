@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import random
+import string
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import quote
 
@@ -74,6 +77,64 @@ def test_what_follows_a_word_of_secrets_is_one_unless_it_is_a_word(path: str, wa
     assert redact.url(f"http://reset/{path[1:]}") == f"http://reset/{want[1:]}"
 
 
+BASE62 = string.ascii_letters + string.digits
+BASE32 = string.ascii_uppercase + "234567"
+
+
+def urlsafe(size: int) -> Callable[[random.Random], str]:
+    return lambda source: base64.urlsafe_b64encode(source.randbytes(size)).rstrip(b"=").decode()
+
+
+def letters(of: str, size: int) -> Callable[[random.Random], str]:
+    return lambda source: "".join(source.choices(of, k=size))
+
+
+@pytest.mark.parametrize(
+    "drawn",
+    [
+        urlsafe(8), urlsafe(12), urlsafe(16), urlsafe(32), letters(BASE62, 16), letters(BASE32, 16), letters(BASE62, 8),
+        letters(string.ascii_letters, 19), letters(string.ascii_lowercase, 19), letters(string.digits, 6),
+        letters("0123456789abcdef", 7), lambda source: f"{source.randrange(1000):03}-{source.randrange(1000):03}",
+    ],
+)  # fmt: skip
+def test_what_is_drawn_by_chance_is_no_word(drawn: Callable[[random.Random], str]) -> None:
+    source, before = random.Random(7), ("/reset/", "/verify/", "/invite/", "/webhooks/")
+    made = [before[i % len(before)] + drawn(source) for i in range(10_000)]
+    assert sum(redact.path(one) == one for one in made) < 100
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/reset/password", "/verify/email-address", "/share/my-first-post", "/share/my%20first_post.html", "/sessions/42",
+        "/keys/7", "/keys/12345", "/verify/7", "/verify/v2/email", "/webhooks/github/pull_request", "/Account/Reset/ResetPassword",
+        "/api/token/revokeAll", "/tokens/oauth2/introspect", "/reset/2fa", "/confirm/subscription", "/hooks/mailchimp",
+        "/services/billing/invoices/2", "/api/keys/jwks.json", "/reset/../login", "/reset/", "/share/größe", "/otp/sms",
+        "/session/current", "/secrets/kubernetes/default", "/activate/dashboard", "/users/123456", "/a/Zx9QkLmN01",
+    ],
+)  # fmt: skip
+def test_words_and_small_numbers_are_shown(path: str) -> None:
+    assert redact.path(path) == path
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/reset//TOKEN9988", "/reset/./TOKEN9988", "/a%2freset%2fTOKEN9988", "/reset%2FTOKEN9988", "//reset///TOKEN9988",
+        "/%72eset/TOKEN9988", "/reset.php/TOKEN9988", "/webhooks//x/./TOKEN9988", "/RESET/TOKEN9988", "/reset/TOKEN9988;v=1",
+    ],
+)  # fmt: skip
+def test_what_stands_before_a_secret_is_not_evaded(path: str) -> None:
+    shown = redact.path(path)
+    assert "TOKEN9988" not in shown
+    assert redact.path(shown) == shown
+
+
+def test_a_number_is_a_code_where_codes_are_asked_for() -> None:
+    for before in ("reset", "verify", "confirm", "otp", "activate", "pin", "verify-phone", "2fa"):
+        assert redact.path(f"/{before}/1234") == redact.path(f"/{before}/123456") == f"/{before}/REDACTED"
+
+
 def test_more_names_are_secrets_and_some_are_not() -> None:
     redact.configure(policy(["shoe*", "PIN2"], ["page_token", "session_*"], []))
     assert redact.query("ShoeSize=43&pin2=1&page_token=7&session_type=a&token=x&c=1") == (
@@ -136,6 +197,25 @@ def test_counts_name_endpoints_anew_when_redaction_changes() -> None:
 
 def test_a_learned_route_holds_no_token() -> None:
     assert Learner(Budget()).find(f"/a/{GITHUB}/b", 1) == "/a/{id}/b"
+    router = Router(Routing(learn=True), who)
+    found = router.of(batch(to("/reset/kJxWqPzRtYbNm"), to("/invite//AbCd-EfGh_IjKl"), to("/verify/524801")))
+    assert found
+    learned = [str(found.of(number)) for number in found.numbers.tolist()]
+    assert [name.count("REDACTED") for name in learned] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("drawn", ["kJxWqPzRtYbNm", "qwrtpsdfgh", "xkcdqrstvw", "aBcDeFgH", "WHMJJIWRXGKDLJWV"])
+def test_letters_drawn_by_chance_are_data(drawn: str) -> None:
+    assert Learner(Budget()).find(f"/files/{drawn}", 1) == "/files/{id}"
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["getUserByID", "XMLHttpRequest", "ListACLs", "jsonrpc", "ResetPassword", "README", "GraphQL", "healthchecks", "webhooks",
+     "listPullRequests", "benutzerverwaltung", "oAuth", "iPhone", "INVOICES", "dashboard", "wsdl"],
+)  # fmt: skip
+def test_names_of_things_are_no_data(word: str) -> None:
+    assert Learner(Budget()).find(f"/files/{word}", 1) == f"/files/{word}"
 
 
 @pytest.mark.parametrize(
@@ -143,10 +223,25 @@ def test_a_learned_route_holds_no_token() -> None:
     [
         "auth_key", "app_key", "client-key", "encryption_key", "subscription-key", "PHPSESSID", "sessid", "passcode",
         "user_pass", "ticket", "SAMLResponse", "assertion", "auth_code", "device_code", "verification_code", "hmac",
+        "passkey", "dbpass", "mypass", "pass1", "pass_hash", "passhash", "creds", "db_creds", "csrf", "_csrf_token", "xsrf",
+        "cookie", "set-cookie", "totp", "hotp", "cvv", "card_cvc", "code_verifier", "oauth_verifier", "privkey", "priv_key",
+        "userpw", "psw", "pswd", "psswd", "mfa_code", "2fa", "userPass", "dbPw",
     ],
 )  # fmt: skip
 def test_names_of_secrets(name: str) -> None:
     assert redact.query(f"a=1&{name}=x") == f"a=1&{name}=REDACTED"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "bypass", "compass", "trespass", "overpass", "passenger", "passage", "passive", "pass_count", "country_code", "postcode",
+        "recode", "barcode", "encode", "monkey", "sort_key", "primary_key", "keyword", "spin", "shipping", "topping", "cookies",
+        "cookie_consent", "credit", "sacred", "verified", "surf", "upward", "option", "mapping", "codec",
+    ],
+)  # fmt: skip
+def test_names_of_no_secrets(name: str) -> None:
+    assert redact.query(f"a=1&{name}=x") == f"a=1&{name}=x"
 
 
 @pytest.mark.parametrize("path", ["/gift/swordfish/", "//gift/swordfish", "/gift//swordfish", "/./gift/swordfish"])
@@ -162,7 +257,8 @@ def test_a_template_of_secrets_is_not_evaded(path: str) -> None:
         "//user:hunter2@host/x", "https:user:hunter2@host", "http://h//user:hunter2@host/x", "/x?next=//user:hunter2@host/",
         "/x?next=https:/user:hunter2@host/", "/x?next=https:user:hunter2@host", "/x?next=%2f%2fuser:hunter2%40host/",
         "/x?next=http%3Auser:hunter2%40host", "/x?next=https:///user:hunter2@host/",
-        "/a/\\xffhttps:/user:hunter2@host", "/a/\\xffhttps%3A/user:hunter2@host",
+        "/a/\\xffhttps:/user:hunter2@host", "/a/\\xffhttps%3A/user:hunter2@host", "/proxy/postgres:/user:hunter2@host/db",
+        "/x?db=redis:/user:hunter2@host", "/x?db=redis%3a%2fuser:hunter2%40host", "/a/b:/c:/user:hunter2@host",
     ],
 )  # fmt: skip
 def test_userinfo_needs_no_scheme_nor_two_slashes(url: str) -> None:
@@ -187,13 +283,19 @@ def test_a_name_of_secrets_may_be_a_part_of_a_name(key: str) -> None:
     "value",
     [
         '{"password":"hunter2"}', '{"a":{"user":1,"pin":+7}}', "{'pass': 'hunter2'}", 'mutation{login(password:"hunter2")}',
-        r'{"body":"{\"password\":\"hunter2\"}"}', "Basic dXNlcjpodW50ZXIy", "Bearer hunter2hunter2", "bearer+hunter2hunter2",
+        r'{"body":"{\"password\":\"hunter2\"}"}', r'{"to\u006ben":"hunter2"}', r'{"b":"{\"to\\u006Ben\":\"hunter2\"}"}',
+        "Basic dXNlcjpodW50ZXIy", "Bearer hunter2hunter2", "bearer+hunter2hunter2",
     ],
 )  # fmt: skip
 def test_a_value_may_hold_secrets_itself(value: str) -> None:
     for given in (value, quote(value), quote(quote(value))):
         assert redact.query(f"a=1&v={given}&b=2") == "a=1&v=REDACTED&b=2"
     assert redact.query('{"password":"hunter2"}=1') == "REDACTED"
+    assert (
+        redact.query("a=1&token:hunter2&%u0074oken=hunter2&to%256ben%3ahunter2")
+        == "a=1&REDACTED&%u0074oken=REDACTED&REDACTED"
+    )
+    assert redact.query("{token:hunter2}") == "REDACTED"
 
 
 def test_a_segment_of_a_path_may_be_a_pair() -> None:
@@ -212,6 +314,19 @@ def test_a_segment_of_a_path_may_be_a_pair() -> None:
 )  # fmt: skip
 def test_what_is_no_secret_is_shown(url: str) -> None:
     assert redact.url(url) == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "/verify/ :redis:/u:postgres:token%40h", "/pw=redis:/verify/u:key%40h", "/a%252F\\u0040postgres:token %3D@h/reset",
+        "h%u0040h%3fpass :x", "/x?a//;token=x?&b@h", "/verify/otp%2ftok\\u0065n:https:?https:\\u0040%252F?",
+    ],
+)  # fmt: skip
+def test_what_was_redacted_stays_as_it_is(url: str) -> None:
+    for redacted in (redact.url, redact.path, redact.query, redact.agent):
+        once = redacted(url)
+        assert redacted(once) == once
 
 
 def test_parts_of_names_are_configured_too() -> None:
@@ -234,8 +349,38 @@ def test_a_user_agent_holds_no_token() -> None:
     assert found == "app/1 (REDACTED) REDACTED REDACTED"
 
 
+@pytest.mark.parametrize(
+    ("agent", "shown"),
+    [
+        ("bot/1 (http://u:hunter2@h/)", "bot/1 (http://REDACTED:REDACTED@h/)"),
+        ("curl/8 (token=hunter2; v=1)", "curl/8 (token=REDACTED; v=1)"),
+        ('x/1 password="hunter 2" y', "x/1 password=REDACTED y"),
+        ("x/1 api%5fkey=hunter2", "x/1 api%5fkey=REDACTED"),
+        ("Bot/1 (+http://example.com; bot@example.com)", "Bot/1 (+http://example.com; bot@example.com)"),
+        ("Mozilla/5.0 (X11; U=1) AppleWebKit/537.36", "Mozilla/5.0 (X11; U=1) AppleWebKit/537.36"),
+    ],
+)
+def test_a_user_agent_may_hold_urls_and_pairs(agent: str, shown: str) -> None:
+    assert redact.agent(agent) == shown
+    assert redact.agent(shown) == shown
+
+
 def test_a_hostile_target_costs_little() -> None:
-    for part in ("/%25a=1", "//a@", "https:", '":', "%2525252f", "/key=1", "key=", "/x://a", "%00=a&"):
+    for part in (
+        "/%25a=1",
+        "//a@",
+        "https:",
+        '":',
+        "%2525252f",
+        "/key=1",
+        "key=",
+        "/x://a",
+        "%00=a&",
+        "a:/b@",
+        "\\",
+        "-pin-\n",
+        "/reset",
+    ):
         target = f"/key=1/?{part * 640}"[:640], f"/key=1{part * 640}"[:640]
         took = []
         for _ in range(5):

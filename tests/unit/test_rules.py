@@ -208,6 +208,32 @@ def test_rules_leave_a_share_of_traces(tmp_path: Path) -> None:
     assert sampler.keep(kept, np.ones(3), 0, shares).tolist() == [True, False, False]
 
 
+@pytest.mark.parametrize(
+    ("first", "then", "kept", "shares"),
+    [
+        ({"drop": False}, {"drop": True}, [b"/pay/1"], [1.0]),
+        ({"sample": 1.0}, {"sample": 0.01}, [b"/pay/1", b"/x"], [1.0, 0.01]),
+        ({"sample": 0.01}, {"sample": 1.0}, [b"/pay/1", b"/x"], [0.01, 1.0]),
+        ({"sample": 0.5}, {"traces": False}, [b"/pay/1", b"/x"], [0.5, 0.0]),
+        ({"traces": True}, {"sample": 0.5}, [b"/pay/1", b"/x"], [1.0, 0.5]),
+        ({"drop": False, "sample": 0.5}, {"drop": True}, [b"/pay/1"], [0.5]),
+        ({"sample": 1.0}, {"drop": True}, [], []),
+        ({"drop": False}, {"sample": 0.5}, [b"/pay/1", b"/x"], [0.5, 0.5]),
+    ],
+)
+def test_of_what_rules_say_of_the_same_the_first_holds(
+    tmp_path: Path, first: dict[str, Any], then: dict[str, Any], kept: list[bytes], shares: list[float]
+) -> None:
+    process(tmp_path, "app")
+    given = {"name": "pay", "match": {"path": "/pay*"}, **first}, {"name": "rest", **then}
+    verdicts = verdicts_of(tmp_path, *given)
+    found, left = verdicts.keep(batch(to("/pay/1"), to("/x")))
+    assert left is not None
+    assert (found["target"].tolist(), left.tolist()) == (kept, shares)
+    dropped = {"rest": 2 - len(kept)} if len(kept) < 2 else {}
+    assert verdicts.dropped["exchanges"] == dropped
+
+
 def test_a_process_that_executes_another_program_is_judged_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,7 +3,7 @@
 What is promised: a secret never comes out that stands
 
 - in the userinfo of an absolute request target, of CONNECT's or of a Host (before the last @ of the authority), or of
-  a URL with :// or // (of schemes that browsers know, fewer slashes) inside a path or a query, the :// and the @
+  a URL with :// or // (or :/; of schemes that browsers know, no slash) inside a path or a query, the :// and the @
   percent-encoded any number of times, or not;
 - in a query (or fragment; CONNECT has none) as the value of a key that redact.SECRET_KEY matches, up to the next & (in a path: ?), whether the key, the
   separators, or the = are percent-encoded or not; also in a query that stands encoded inside a path or a value, and of
@@ -47,11 +47,15 @@ KEYS = (
     "a.key",
     "db_pass",
     " otp",
+    "mypass",
+    "pass_hash",
+    "csrf",
+    "code_verifier",
 )
 METHODS = (b"GET", b"POST", b"CONNECT", b"OPTIONS", b"BREW")
 TARGET_MAX, HOST_MAX = contract.number("TARGET_MAX"), contract.number("HOST_MAX")
 TARGET_CUT = contract.number("TRUNCATED_TARGET")
-SCHEMES = (b"http://", b"https://", b"ftp://", b"redis+tls://", b"H://", b"//", b"https:/", b"http:")
+SCHEMES = (b"http://", b"https://", b"ftp://", b"redis+tls://", b"H://", b"//", b"https:/", b"http:", b"redis:/")
 
 
 def encoded(text: bytes, level: int, which: int) -> bytes:
