@@ -69,7 +69,8 @@ WORD = re.compile(r"\S+")
 PAIR = re.compile(r"""(?<![\w.%-])([\w.%-]++)=("[^"]*"?[^\s;,)&]*|[^\s;,)&]+)""")
 KEY_OPENS = re.compile(r"[{},(\"'\\\s+&=?;#]")
 BLANKS, QUOTES = " \t\r\n+", ('"', "'", "\\")
-DECODINGS_MAX, DECODED_MAX = 8, 64
+DECODINGS_MAX, DECODED_MAX, NAMES_MAX = 8, 64, 4096
+LEVELS_MAX = 4  # what is encoded more often no server asks for: it is not looked through, but replaced
 
 
 class PathMask(NamedTuple):
@@ -119,6 +120,7 @@ def _is_secret(name: str) -> bool:
     return not spared(name) and any(_looks_secret(part) and not spared(part) for part in parts[1:])
 
 
+@functools.lru_cache(NAMES_MAX)
 def _looks_secret(name: str) -> bool:
     """Whether a name looks like one of secrets; some servers pass over control characters."""
     return bool(SECRET_KEY.search(name) or (CONTROLS.search(name) and SECRET_KEY.search(CONTROLS.sub("", name))))
@@ -128,7 +130,7 @@ def query(text: str, *, cut: bool = False) -> str:
     """Replace the values of secret-looking keys of a query string, and of queries inside its values."""
     if not cut and not any(map(_tells, _decodings(text))):
         return text  # and no part of it tells more: what decoding makes of a part is a part of what it makes of all
-    if _entangled(text):
+    if _is_deep(text) or _entangled(text):
         return REDACTED
     text = userinfo(text, cut=cut)
     parts = text.split("&")
@@ -142,6 +144,8 @@ def path(text: str, *, cut: bool = False) -> str:
     """Replace userinfo of URLs inside a path, and secret-looking values of path parameters and of an encoded query."""
     if QUERY.search(text):
         return url(text, cut=cut)
+    if _is_deep(text):
+        return REDACTED
     if _entangled(text):
         return _before_userinfo(text)
     text = _bare(text)
@@ -317,6 +321,10 @@ def _names(text: str) -> Iterator[str]:
         key = before.rstrip(BLANKS)
         if key.endswith(QUOTES) or after.lstrip(BLANKS).startswith(QUOTES):
             yield KEY_OPENS.split(key.rstrip(BLANKS + "".join(QUOTES)))[-1]
+
+
+def _is_deep(text: str) -> bool:
+    return len(_decodings(text)) > LEVELS_MAX + 1
 
 
 @functools.lru_cache(DECODED_MAX)

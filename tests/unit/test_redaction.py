@@ -389,3 +389,13 @@ def test_a_hostile_target_costs_little() -> None:
             redact.url(target[1])
             took.append(time.perf_counter() - began)
         assert min(took) < 0.02  # a tenth of it on a quiet machine
+
+
+def test_what_is_encoded_very_often_is_not_looked_through() -> None:
+    """Each decoding is looked at: a bound on how many is one on what a stranger's request can cost."""
+    deep = 'http://a@b///a@\\//a@":"%252525252525aa=b;&//a@b%2525' * 12
+    began = time.process_time()
+    for number in range(20):
+        assert redact.url(f"/{number}/{deep}?{deep}"[:640]) in ("REDACTED", "REDACTED?REDACTED")
+    assert time.process_time() - began < 0.2
+    assert redact.path("/a/%2525252Fb") == "/a/%2525252Fb"
