@@ -396,6 +396,6 @@ def test_what_is_encoded_very_often_is_not_looked_through() -> None:
     deep = 'http://a@b///a@\\//a@":"%252525252525aa=b;&//a@b%2525' * 12
     began = time.process_time()
     for number in range(20):
-        assert redact.url(f"/{number}/{deep}?{deep}"[:640]) in ("REDACTED", "REDACTED?REDACTED")
+        assert redact.url(f"/{number}/{deep}"[:640]) == "REDACTED"
     assert time.process_time() - began < 0.2
     assert redact.path("/a/%2525252Fb") == "/a/%2525252Fb"
