@@ -32,7 +32,8 @@ def run_as(pid: int, command: list[str], environment: Mapping[str, str] = os.env
     """Runs a program as the process of this number (clone3 with set_tid); returns its status."""
     wanted = ctypes.c_int32(pid)
     arguments = CloneArguments(exit_signal=17, set_tid=ctypes.addressof(wanted), set_tid_size=1)
-    child = ctypes.CDLL(None, use_errno=True).syscall(435, ctypes.byref(arguments), ctypes.sizeof(arguments))
+    # PyDLL keeps the interpreter's lock: the child would wait for a thread that it does not have.
+    child = ctypes.PyDLL(None, use_errno=True).syscall(435, ctypes.byref(arguments), ctypes.sizeof(arguments))
     if child == 0:
         os.execve(command[0], command, environment)
     if child < 0:
