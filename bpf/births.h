@@ -31,6 +31,7 @@ static __always_inline void exec_succeeded(struct linux_binprm *program)
 	b->process_start_ns = process_start_ns();
 	b->ktime_ns = bpf_ktime_get_ns();
 	b->cgroup = bpf_get_current_cgroup_id();
+	b->image = image_of(mm);
 	FIELD(from, mm, struct mm_struct, arg_start);
 	FIELD(end, mm, struct mm_struct, arg_end);
 	b->arguments_bytes = READ_PART(b->arguments, from, end, ARGUMENTS_MAX);

@@ -183,6 +183,7 @@ struct record {
 	u64 socket_inode;
 	u64 process_start_ns; /* CLOCK_BOOTTIME: with the pid, tells a process from all others */
 	u64 parent_start_ns;
+	u64 image; /* of its process: struct birth */
 	u32 parent_tgid;
 	u32 tgid;
 	u32 tid;
@@ -224,6 +225,7 @@ struct birth {
 	u64 process_start_ns;
 	u64 ktime_ns; /* of the exec: what its process did before, another program did */
 	u64 cgroup;
+	u64 image; /* where exec laid out its memory, by chance, and alike in all it forks */
 	u32 tgid;
 	u16 arguments_bytes;
 	u16 environment_bytes;

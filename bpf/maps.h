@@ -218,20 +218,36 @@ static __always_inline u8 judge_executable(void)
 #endif
 }
 
+/* What an exec is told by in all that run it: the exec's process, and what that forks, as its
+ * parent is another once the one that forked is gone. /proc/PID/stat has both numbers. */
+static __always_inline u64 image_of(u64 mm)
+{
+	u64 arguments = 0, heap = 0;
+
+	FIELD(arguments, mm, struct mm_struct, arg_start);
+	FIELD(heap, mm, struct mm_struct, start_brk);
+	return arguments ^ heap << 16;
+}
+
 /* Who a process that was only forked is, its parent tells. (Exec counts up the one number of which
  * fork has made the two alike.) */
 static __always_inline void fill_parent(struct record *r)
 {
 	void *task = CURRENT_TASK();
-	u64 leader = 0, parent = 0, tgid = 0, own = 0, inherited = 0;
+	u64 mm = 0, leader = 0, parent = 0, tgid = 0, own = 0, inherited = 0;
 
+	FIELD(mm, task, struct task_struct, mm);
+	if (mm)
+		r->image = image_of(mm);
 	FIELD(leader, task, struct task_struct, group_leader);
 	if (!leader)
 		return;
 	FIELD(own, leader, struct task_struct, self_exec_id);
 	FIELD(inherited, leader, struct task_struct, parent_exec_id);
 	r->executed = own != inherited;
-	FIELD(parent, leader, struct task_struct, real_parent);
+	FIELD(parent, leader, struct task_struct, real_parent); /* the thread that forked */
+	if (parent)
+		FIELD(parent, parent, struct task_struct, group_leader);
 	if (!parent)
 		return;
 	FIELD32(tgid, parent, struct task_struct, tgid);

@@ -18,12 +18,18 @@ if TYPE_CHECKING:
 INTERPRETER = re.compile(rf"({'|'.join(OPTIONS)})[\d.]*")
 NO_FILE = re.compile(r"[\s\0-\x1f\x7f\"'`()=;$|<>&{}?\\]")
 GO_ON = ""
+BY_FIRST_WORD = ("busybox", "toybox")  # many programs in one, which is told by what it is called
 
 
-def name(arguments: bytes) -> str | None:
-    """Return what a command line (as in /proc/PID/cmdline) says, or None if it says nothing but its program."""
+def name(arguments: bytes, executable: str = "") -> str | None:
+    """Return what a command line (as in /proc/PID/cmdline) says, or None if it says nothing but its program.
+
+    What interprets it is told by the executable, if that is known: a program may be called anything.
+    """
     words = arguments.decode(errors="replace").rstrip("\0").split("\0")
-    program = Path(words[0]).name
+    program = Path(executable).name
+    if not executable or program in BY_FIRST_WORD:
+        program = Path(words[0]).name
     if program == "java":
         return _java(words[1:]) or None
     match = INTERPRETER.fullmatch(program)

@@ -10,43 +10,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ringspan import contract
+from ringspan import births, contract
+from ringspan.births import Birth
 from ringspan.cgroups import Cgroups
 from ringspan.directory.keep import Directories
 from ringspan.model import Identity
 from ringspan.naming import NAMELESS, NO_NAMES, Process, Who, facts_of, who_is
-from ringspan.process import TICK_NS, has_begun_at
-from ringspan.rules import VARIABLES, Rule
+from ringspan.process import TICK_NS, has_begun_at, image
+from ringspan.rules import Rule
 
 UNKNOWN = facts_of(Process(b"", b"", "", ""))
 SERVER = contract.number("ROLE_SERVER")
 RECHECK_S = 1.0
 CACHE_MAX = 8192
 TEXT_MAX = 1 << 17  # of a process's arguments or environment, which it may make as long as it likes
-TELLING = tuple(f"{name}=".encode() for name in VARIABLES)
-OF_A_PROCESS = ("/proc/", "/dev/fd/", "/dev/std")  # names of what the process that says them has open
-
-
-class Birth(NamedTuple):
-    """What exec left of a process; of the environment only what tells. What it did before, it did as what it was."""
-
-    arguments: bytes
-    environment: bytes
-    filename: str
-    cgroup: int
-    since_ns: int  # when that was, by the clock of records
-    former: Birth | Who | None = None
-
-
-def _telling(environment: bytes) -> bytes:
-    """Return of an environment what names and rules go by: the rest may be long, and secret."""
-    return b"\0".join(word for word in environment.split(b"\0") if word.startswith(TELLING))
-
-
-def _executable(filename: str) -> str:
-    """Return a name that exec was given, as it is: where its links lead, only the process that is gone could tell."""
-    plain = os.path.normpath("/" + filename.lstrip("/")) if filename.startswith("/") else filename
-    return "" if plain.startswith(OF_A_PROCESS) else filename
 
 
 def _file(path: Path) -> bytes:
@@ -68,7 +45,9 @@ def _read(root: Path) -> Process:
         except PermissionError:  # another user's, without CAP_SYS_PTRACE or CAP_DAC_READ_SEARCH
             texts[name] = b""
     executable = texts["exe"].removesuffix(b" (deleted)").decode(errors="backslashreplace")
-    return Process(texts["cmdline"], _telling(texts["environ"]), texts["cgroup"].decode(errors="replace"), executable)
+    return Process(
+        texts["cmdline"], births.telling(texts["environ"]), texts["cgroup"].decode(errors="replace"), executable
+    )
 
 
 class Known(NamedTuple):
@@ -93,30 +72,38 @@ class Identifier:
         self._known: OrderedDict[int, Known] = OrderedDict()
         self._born: OrderedDict[tuple[int, int], Birth] = OrderedDict()
         self._newest: dict[int, int] = {}  # when the latest process of a number began, of those in _born
+        self._images: OrderedDict[int, Birth | Who] = OrderedDict()  # what runs an exec, itself or forked
         self._forgotten = 0
+        self._unplaced: set[tuple[int, int]] = set()
+        self.unplaced = 0  # processes that were gone, and their control group too
 
     @property
     def let_go(self) -> dict[str, int]:
         """How much was dropped for want of room."""
         return {"processes": self._forgotten, "cgroups": self._cgroups.forgotten}
 
-    def born(self, births: np.ndarray[Any, np.dtype[Any]]) -> None:
+    def born(self, begun: np.ndarray[Any, np.dtype[Any]]) -> None:
         """Note processes that have begun (contract.h: struct birth)."""
-        for birth in births:
-            environment = birth["environment"].ljust(births.dtype["environment"].itemsize, b"\0")
-            telling = _telling(environment[: int(birth["environment_bytes"])])
-            arguments = birth["arguments"][: int(birth["arguments_bytes"])]
-            key = int(birth["tgid"]), int(birth["process_start_ns"])
-            filename = birth["filename"].partition(b"\0")[0].decode(errors="replace")
-            former = self._former(*key)
-            self._born[key] = Birth(arguments, telling, filename, int(birth["cgroup"]), int(birth["ktime_ns"]), former)
+        self._cgroups.look(set(begun["cgroup"].tolist()))
+        for one in begun:
+            key = int(one["tgid"]), int(one["process_start_ns"])
+            birth = births.read(one, self._former(*key))
+            self._born[key] = birth
             self._born.move_to_end(key)
             self._newest[key[0]] = key[1]
+            self._runs(birth.image, birth)
         while len(self._born) > CACHE_MAX:
             (tgid, start_ns), _ = self._born.popitem(last=False)
             if self._newest.get(tgid) == start_ns:
                 del self._newest[tgid]
             self._forgotten += 1
+
+    def _runs(self, of: int, what: Birth | Who) -> None:
+        """Note what runs an exec, for those that it forks."""
+        self._images[of] = what
+        self._images.move_to_end(of)
+        if len(self._images) > CACHE_MAX:
+            self._images.popitem(last=False)
 
     def _former(self, tgid: int, start_ns: int) -> Birth | Who | None:
         """Forget who a process is, since it is another program now; returns who it was, if that is known."""
@@ -133,6 +120,8 @@ class Identifier:
         for key, birth in self._born.items():
             if isinstance(birth.former, Who):
                 self._born[key] = birth._replace(former=None)
+        for of in [of for of, what in self._images.items() if isinstance(what, Who)]:
+            del self._images[of]
 
     def __call__(self, row: Any) -> Identity:
         """Return the identity of a row's process."""
@@ -159,6 +148,9 @@ class Identifier:
         if len(self._known) > CACHE_MAX:
             self._known.popitem(last=False)
             self._forgotten += 1
+        left = self._images.get(row.image)
+        if row.image and (left is None or (row.executed and isinstance(left, Who))):
+            self._runs(row.image, known.who)
         return known.who
 
     def _look(self, row: Any, known: Known | None, now: float) -> Known:
@@ -179,36 +171,46 @@ class Identifier:
         return is_young and (row.tgid, row.process_start_ns) in self._born
 
     def _named(self, row: Any, process: Process) -> Who:
-        """Name a process that lives; where /proc does not show all of it, exec may have left more."""
-        if not process.executable and (row.tgid, row.process_start_ns) in self._born:
-            return self._as_born(row)
-        return self._is(process)
+        """Name a process that lives; what it was executed with counts, where that is known."""
+        left = self._own(row) or (None if row.executed else self._forked_from(row))
+        return self._is(births.beside(left, process) if isinstance(left, Birth) else process)
 
     def _is(self, process: Process) -> Who:
         return who_is(process, self._rules, self._directories)
 
+    def _own(self, row: Any) -> Birth | None:
+        """Return what exec left of a row's process, unless that was lost of a later exec."""
+        own = self._born.get((row.tgid, row.process_start_ns))
+        return own if own and own.image == row.image else None
+
+    def _forked_from(self, row: Any) -> Birth | Who | None:
+        """Return what is known of the exec that a process which had none runs: its parent's, or one's further up."""
+        parent = self._born.get((row.parent_tgid, row.parent_start_ns))
+        if parent and parent.image == row.image:
+            return parent
+        return self._images.get(row.image) if row.image else None
+
     def _as_born(self, row: Any) -> Who:
         """Name a process that is gone by what exec left of it; if it was only forked, it is its parent."""
-        return self._as_it_was(row, self._born.get((row.tgid, row.process_start_ns)))
+        return self._as_it_was(row, self._own(row))
 
     def _as_it_was(self, row: Any, left: Birth | Who | None) -> Who:
         """Name a process by what is left of it, or of what it was before it was another program."""
+        if left is None and not row.executed:
+            left = self._forked_from(row) or self._parent(row)
         if isinstance(left, Birth):
-            cgroup, executable = self._cgroups.path(left.cgroup), _executable(left.filename)
-            return self._is(Process(left.arguments, left.environment, cgroup, executable))
-        return left or self._as_begun(row)
+            return self._is(births.alone(left, self._placed(row, left.cgroup)))
+        return left or self._by_thread(row)
 
-    def _as_begun(self, row: Any) -> Who:
-        """Name a process of which exec left nothing."""
-        if row.executed:  # what it was begun with was lost: its parent is another program
-            return self._by_thread(row)
-        known = self._known.get(row.parent_tgid)
-        if known and known.start_ns == row.parent_start_ns:
-            return known.who
-        birth = self._born.get((row.parent_tgid, row.parent_start_ns))
-        if birth and isinstance(birth.former, Who) and row.start_ktime_ns < birth.since_ns:
-            return birth.former
-        return self._parent(row) or self._by_thread(row)
+    def _placed(self, row: Any, cgroup: int) -> str:
+        """Return the control group of a process that is gone; one that is not known is counted."""
+        path, key = self._cgroups.path(cgroup), (row.tgid, row.process_start_ns)
+        if not path and key not in self._unplaced:
+            if len(self._unplaced) >= CACHE_MAX:
+                self._unplaced.clear()
+            self._unplaced.add(key)
+            self.unplaced += 1
+        return path
 
     def _by_thread(self, row: Any) -> Who:
         """Name a row by its thread, when nothing else is known of its process."""
@@ -216,12 +218,11 @@ class Identifier:
         return Who(Identity(name), tuple(rule for rule in self._rules if rule.is_of(UNKNOWN)))
 
     def _parent(self, row: Any) -> Who | None:
-        """Name a row's parent, if that one was executing the same (by its thread's name) and still lives."""
+        """Name a row's parent, if that one runs the same exec (it may be another, for an orphan) and still lives."""
         root = self._proc / str(row.parent_tgid)
         try:
-            if not row.parent_start_ns or not has_begun_at(root, row.parent_start_ns):
+            if not row.parent_start_ns or not has_begun_at(root, row.parent_start_ns) or image(root) != row.image:
                 return None
-            same = (root / "comm").read_bytes().rstrip(b"\n") == row.comm
-            return self._is(_read(root)) if same else None
+            return self._is(_read(root))
         except (OSError, IndexError, ValueError):
             return None

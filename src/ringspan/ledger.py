@@ -29,6 +29,7 @@ UNSEEN = {
     "readers_table_full": "reads not followed safely (table full)",
     "own_table_full": "own connections not told apart (table full)",
     "processes_lost_ring_full": "processes whose names may be missed (ring full)",
+    "processes_unplaced": "processes whose container or unit may be missed (control group not found)",
     "joins_table_full": "times a parent was not looked for (table full)",
     "missed_runs": "program runs the kernel skipped",
     "missed_returns": "returns of functions not seen (too many threads in one, or skipped runs)",

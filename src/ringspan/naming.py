@@ -71,7 +71,7 @@ def identity_of(process: Process, directories: Directories = NO_NAMES) -> Identi
     told = directories.get(place.pod_uid, place.container_id)
     name: str | None = declared.pop("service.name", "") or told.pop("service.name", "")
     name = name or place.inner.removesuffix(".service") or _unit(place)
-    name = name or command_line.name(process.arguments) or Path(process.executable).name
+    name = name or command_line.name(process.arguments, process.executable) or Path(process.executable).name
     name = name or command_line.program(process.arguments) or NAMELESS
     of_service = {key: value for key, value in told.items() if key.startswith("service.")}
     # What a process says of its service counts, and of where it is what is seen.

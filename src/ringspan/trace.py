@@ -270,9 +270,8 @@ class Tracer:
             accounts += self._telemetry.accounts(recorded)
         else:
             accounts.append(ledger.metric_account(recorded, self._taken))
-        return ledger.Ledger(
-            accounts, kernel | {"missed_runs": self._probe.missed_runs()} | self._tls_files(), self._let_go()
-        )
+        here = {"missed_runs": self._probe.missed_runs(), "processes_unplaced": self._identify.unplaced}
+        return ledger.Ledger(accounts, kernel | here | self._tls_files(), self._let_go())
 
     def _tls_files(self) -> dict[str, int]:
         counts = self._tls.counts if self._tls else {}

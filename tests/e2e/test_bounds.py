@@ -5,9 +5,7 @@ RINGSPAN_BOUNDS_SCALE=25 is the long form: 50,000 slow connections, 10,000 proce
 
 from __future__ import annotations
 
-import ctypes
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -20,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from . import hasty
 from .collector import free_port
 from .kernel_objects import locked_bytes, resident_kib
 from .numbered import exchange, get, in_thread, number_of, ok, pair_maker, read
@@ -276,43 +275,11 @@ def test_no_two_requests_alike(ground: Ground) -> None:
 
 # --- processes ------------------------------------------------------------------------------------
 
-HASTY = """
-#include <arpa/inet.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/socket.h>
-#include <unistd.h>
-
-/* One request, /n/NUMBER, and its answer. */
-int main(int argc, char **argv)
-{
-	struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(atoi(argv[1]))};
-	char text[4096];
-	int fd = socket(AF_INET, SOCK_STREAM, 0);
-
-	to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-	if (connect(fd, (void *)&to, sizeof(to)))
-		return 1;
-	snprintf(text, sizeof(text), "GET /n/%s HTTP/1.1\\r\\nHost: a\\r\\n\\r\\n", argv[2]);
-	if (write(fd, text, strlen(text)) < 0)
-		return 2;
-	while (read(fd, text, sizeof(text)) > 0)
-		;
-	return 0;
-}
-"""
-
 
 @pytest.fixture(scope="module")
 def programs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """The same program under two names."""
-    folder = tmp_path_factory.mktemp("programs")
-    (folder / "hasty.c").write_text(HASTY)
-    names = [folder / "alpha", folder / "beta"]
-    subprocess.run(["cc", "-O1", "-o", names[0], folder / "hasty.c"], check=True)
-    shutil.copy(names[0], names[1])
-    return names
+    return hasty.programs(tmp_path_factory.mktemp("programs"))
 
 
 @contextmanager
@@ -348,26 +315,6 @@ def test_processes_that_make_one_request_each(ground: Ground, programs: list[Pat
     ground.check_after()
 
 
-class CloneArguments(ctypes.Structure):
-    """struct clone_args of linux/sched.h, up to set_tid_size."""
-
-    _fields_ = tuple((name, ctypes.c_uint64) for name in (
-        "flags", "pidfd", "child_tid", "parent_tid", "exit_signal", "stack", "stack_size", "tls", "set_tid", "set_tid_size"
-    ))  # fmt: skip
-
-
-def run_as(pid: int, command: list[str]) -> int:
-    """Runs a program as the process of this number (clone3 with set_tid); returns its status."""
-    wanted = ctypes.c_int32(pid)
-    arguments = CloneArguments(exit_signal=17, set_tid=ctypes.addressof(wanted), set_tid_size=1)
-    child = ctypes.CDLL(None, use_errno=True).syscall(435, ctypes.byref(arguments), ctypes.sizeof(arguments))
-    if child == 0:
-        os.execv(command[0], command)
-    if child < 0:
-        raise OSError(ctypes.get_errno(), "clone3")
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-
 def test_one_pid_after_the_other_program(ground: Ground, programs: list[Path]) -> None:
     """A pid that is given to another program at once: each request is its own program's."""
     port, rounds = ground.ports.take(), 40
@@ -375,7 +322,7 @@ def test_one_pid_after_the_other_program(ground: Ground, programs: list[Path]) -
     gone.wait()
     with answering(port):
         for number in range(rounds):
-            assert run_as(gone.pid, [str(programs[number % 2]), str(port), str(number)]) == 0
+            assert hasty.run_as(gone.pid, [str(programs[number % 2]), str(port), str(number)]) == 0
             time.sleep(0.03 * (number % 3))
         rows = ground.rows(port, 2 * rounds)
     clients = [row for row in rows if row["kind"] == "client"]

@@ -17,6 +17,7 @@ import pytest
 import yaml
 
 from .collector import attributes, collector
+from .control_groups import entered
 from .surroundings import environment
 from .tracer import trace
 
@@ -32,36 +33,17 @@ RULES = [
 ]
 
 
-def group_root() -> Path:
-    """Where control groups of version 2 are."""
-    roots = [
-        root for root in (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/unified")) if (root / "cgroup.procs").exists()
-    ]
-    if not roots:
-        pytest.skip("needs control groups of version 2")
-    return roots[0]
-
-
 @contextmanager
 def in_container(folder: Path) -> Iterator[int]:
     """A server in a control group that is named like a container's; its port."""
-    group = group_root() / f"docker-{ID}.scope"
-    group.mkdir()
-
-    enter = f'echo $$ > {group}/cgroup.procs; exec "$0" -u -m http.server --bind 127.0.0.1 0'
-    command = ["sh", "-c", enter, sys.executable]
-    server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=folder)
-    try:
-        yield int(re.search(r"port (\d+)", server.stdout.readline())[1])
-    finally:
-        server.kill()
-        server.wait()
-        for _ in range(100):
-            try:
-                group.rmdir()
-                break
-            except OSError:
-                time.sleep(0.02)
+    with entered(ID) as enter:
+        command = enter([sys.executable, "-u", "-m", "http.server", "--bind", "127.0.0.1", "0"])
+        server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=folder)
+        try:
+            yield int(re.search(r"port (\d+)", server.stdout.readline())[1])
+        finally:
+            server.kill()
+            server.wait()
 
 
 def call(port: int, **times: int) -> None:

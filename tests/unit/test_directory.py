@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from queue import SimpleQueue
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -24,9 +23,11 @@ from ringspan.directory.keep import Directories, Directory
 from ringspan.errors import UsageError
 from ringspan.naming import Process, identity_of
 
+from .rows import row
+
 ID, OTHER = "4f9b0e6b7ac1d2e3" * 4, "0123456789abcdef" * 4
 UID = "5a1c9f3e-0b2d-4c6e-8f10-123456789abc"
-ROW = {"tgid": 7, "process_start_ns": 0, "role": 1, "local_port": 1, "remote_port": 2, "comm": b"app"}
+ROW = {"tgid": 7, "comm": b"app"}
 Answer = Callable[[BaseHTTPRequestHandler], None]
 
 
@@ -339,9 +340,9 @@ def test_a_process_is_named_anew_when_its_container_is_known(tmp_path: Path, mon
     names = Directories([directory])
     names.start()
     who = identify.Identifier(tmp_path, directories=names)
-    assert "container.name" not in dict(who(SimpleNamespace(**ROW)).attributes)
+    assert "container.name" not in dict(who(row(**ROW)).attributes)
     told.put({ID: {"container.name": "web"}})
-    assert eventually(lambda: dict(who(SimpleNamespace(**ROW)).attributes).get("container.name")) == "web"
+    assert eventually(lambda: dict(who(row(**ROW)).attributes).get("container.name")) == "web"
 
 
 @pytest.mark.parametrize(

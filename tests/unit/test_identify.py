@@ -15,15 +15,21 @@ from ringspan import contract, resource
 from ringspan.cgroups import Cgroups
 from ringspan.identify import CACHE_MAX, Identifier
 
-from .rows import row
+from . import rows
 
 ID, POD = "0a" * 32, "5a1c9f3e-0b2d-4c6e-8f10-123456789abc"
-STAT = "77 (a b) S " + " ".join(["0"] * 18) + " 4242 0"
+STAT = "77 (a b) S " + " ".join(["0"] * 18) + " 4242 " + " ".join(["0"] * 24) + " 48 1 0"
+IMAGE = 1 ^ 48 << 16
+
+
+def row(**changes: Any) -> Any:
+    return rows.row(**{"image": IMAGE} | changes)
 
 
 def process(
     proc: Path, cmdline: str, environ: str = "", cgroup: str = "0::/\n", exe: str | bytes = "/usr/bin/app"
 ) -> None:
+    """Process 77 of a made-up /proc, which runs IMAGE."""
     root = proc / "77"
     root.mkdir()
     (root / "stat").write_text(STAT)
@@ -43,7 +49,7 @@ def process(
         ("python3 -u server.py", "", "0::/\n", "server"),
         ("/venv/bin/python /venv/bin/gunicorn app:app", "", "0::/\n", "gunicorn"),
         ("python3 -m http.server 80", "", "0::/\n", "http.server"),
-        ("python3 -c pass", "", "0::/\n", "app"),
+        ("python3 -c pass", "", "0::/\n", "python3"),
         ("java -Xmx1g -cp a:b com.example.Main arg", "", "0::/\n", "Main"),
         ("java -jar /opt/shop-1.2.jar", "", "0::/\n", "shop-1.2"),
         ("node /srv/web/index.js", "", "0::/\n", "index"),
@@ -52,7 +58,7 @@ def process(
         ("python3 -W ignore -X dev job.py", "", "0::/\n", "job"),
         ("python3 -E job.py -c x", "", "0::/\n", "job"),
         ("bash -e /opt/run.sh", "", "0::/\n", "run"),
-        ("bash -c curl", "", "0::/\n", "app"),
+        ("bash -c curl", "", "0::/\n", "bash"),
         ("java C.java", "", "0::/\n", "C"),
         ("java -m com.example/com.example.Main", "", "0::/\n", "Main"),
         ("java --add-opens a/b=c -Dx=y com.example.Shop", "", "0::/\n", "Shop"),
@@ -68,7 +74,7 @@ def process(
     ],
 )
 def test_the_first_source_that_knows_wins(tmp_path: Path, cmdline: str, environ: str, cgroup: str, want: str) -> None:
-    process(tmp_path, cmdline, environ, cgroup)
+    process(tmp_path, cmdline, environ, cgroup, f"/usr/bin/{Path(cmdline.split(maxsplit=1)[0]).name}")
     assert Identifier(tmp_path)(row()).service_name == want
 
 
@@ -129,11 +135,18 @@ def test_host_and_system_are_in_every_resource(tmp_path: Path) -> None:
 START_NS = 42_420_000_000  # 4242 ticks of 10 ms
 
 
-def birth(arguments: bytes, environment: bytes = b"", filename: bytes = b"/bin/app", start_ns: int = START_NS) -> Any:
+def birth(
+    arguments: bytes,
+    environment: bytes = b"",
+    filename: bytes = b"/bin/app",
+    start_ns: int = START_NS,
+    image: int = IMAGE,
+) -> Any:
     born = np.zeros(1, contract.BIRTH)
     born[0]["arguments"], born[0]["arguments_bytes"] = arguments, len(arguments)
     born[0]["environment"], born[0]["environment_bytes"] = environment, len(environment)
     born[0]["filename"], born[0]["tgid"], born[0]["process_start_ns"] = filename, 77, start_ns
+    born[0]["image"] = image
     return born
 
 
@@ -157,26 +170,123 @@ def test_a_process_that_is_gone_has_its_units_name(tmp_path: Path) -> None:
     assert identify(row(process_start_ns=START_NS)).service_name == "shop"
 
 
+CHILD = {"tgid": 78, "process_start_ns": START_NS + 10**9, "parent_tgid": 77, "parent_start_ns": START_NS}
+
+
 def test_a_forked_process_that_is_gone_has_its_parents_name(tmp_path: Path) -> None:
     process(tmp_path, "tester", "OTEL_SERVICE_NAME=shop\0")
-    (tmp_path / "77/comm").write_text("tester\n")
-    child = {"tgid": 78, "process_start_ns": START_NS + 10**9, "parent_tgid": 77, "parent_start_ns": START_NS}
-    assert Identifier(tmp_path)(row(**child)).service_name == "shop"
-    for other in ({"parent_start_ns": START_NS - 10**9}, {"comm": b"another"}):
-        assert Identifier(tmp_path)(row(**{**child, **other})).service_name == other.get("comm", b"tester").decode()
+    assert Identifier(tmp_path)(row(**CHILD, comm=b"worker-1")).service_name == "shop"
+    for other in ({"parent_start_ns": START_NS - 10**9}, {"image": IMAGE + 1}):  # a pid's next; who adopts orphans
+        assert Identifier(tmp_path)(row(**{**CHILD, **other})).service_name == "tester"
     identify = Identifier(tmp_path)
-    identify(row(process_start_ns=START_NS))
+    identify(row(process_start_ns=START_NS, executed=1))
     (tmp_path / "77/stat").unlink()
-    assert identify(row(**child)).service_name == "shop"
+    assert identify(row(**CHILD)).service_name == "shop"
+
+
+def test_a_forked_process_has_the_name_of_who_was_executed_though_both_are_gone(tmp_path: Path) -> None:
+    """... and though its parent is a process that was only forked too, or by now another that adopts orphans."""
+    identify = Identifier(tmp_path)
+    identify.born(birth(b"app\0", b"OTEL_SERVICE_NAME=shop\0"))
+    orphan = CHILD | {"parent_tgid": 1, "parent_start_ns": 0}
+    for child in (CHILD, CHILD | {"parent_tgid": 79, "parent_start_ns": START_NS + 1}, orphan):
+        assert identify(row(**child, comm=b"worker-1")).service_name == "shop"
+        assert identify(row(**child, image=IMAGE + 1)).service_name == "tester"
+        assert identify(row(**child, executed=1)).service_name == "tester"
+
+
+def test_of_two_that_exec_has_laid_out_alike_a_child_is_its_parents(tmp_path: Path) -> None:
+    identify = Identifier(tmp_path)
+    identify.born(birth(b"app\0", b"OTEL_SERVICE_NAME=shop\0"))
+    identify.born(birth(b"app\0", b"OTEL_SERVICE_NAME=cart\0", start_ns=START_NS + 1))
+    assert identify(row(**CHILD)).service_name == "shop"
+
+
+def test_what_exec_told_wins_over_what_a_process_has_written_over_it(tmp_path: Path) -> None:
+    process(tmp_path, "gunicorn: worker [shop]", "ker [shop]", f"0::/docker/{ID}\n", "/usr/bin/python3.11")
+    identify = Identifier(tmp_path)
+    identify.born(birth(b"python3\0-m\0shop\0", b"OTEL_RESOURCE_ATTRIBUTES=service.namespace=web\0"))
+    found = identify(row(process_start_ns=START_NS))
+    assert (found.service_name, found.executable) == ("shop", "/usr/bin/python3.11")
+    assert {("service.namespace", "web"), ("container.id", ID)} <= set(found.attributes)
+    forked = Identifier(tmp_path)
+    born = birth(b"python3\0-m\0shop\0")
+    born[0]["tgid"] = 76
+    forked.born(born)
+    assert forked(row(process_start_ns=START_NS, parent_tgid=76)).service_name == "shop"
+
+
+def test_where_what_exec_told_was_cut_proc_counts_unless_it_is_written_over(tmp_path: Path) -> None:
+    words = b"python3\0-W\0" + b"x" * 2000
+    for shown, want in ((words + b"\0shop.py\0", "shop"), (b"title", "python3")):
+        (tmp_path / want).mkdir()
+        process(tmp_path / want, "", exe="/usr/bin/python3")
+        (tmp_path / want / "77/cmdline").write_bytes(shown)
+        identify = Identifier(tmp_path / want)
+        identify.born(birth(words[: contract.number("ARGUMENTS_MAX")], b"A=b\0"))
+        assert identify(row(process_start_ns=START_NS)).service_name == want
+
+
+def test_a_variable_that_was_cut_is_not_believed(tmp_path: Path) -> None:
+    environment = (b"A=" + b"x" * 8192)[: 8192 - 20] + b"\0OTEL_SERVICE_NAME=s"
+    identify = Identifier(tmp_path)
+    identify.born(birth(b"app\0", environment))
+    assert identify(row(process_start_ns=START_NS)).service_name == "app"
+
+
+def test_what_a_process_was_is_not_told_of_an_exec_that_was_lost(tmp_path: Path) -> None:
+    identify = Identifier(tmp_path)
+    identify.born(birth(b"app\0", b"OTEL_SERVICE_NAME=shop\0"))
+    assert identify(row(process_start_ns=START_NS, executed=1, image=IMAGE + 1)).service_name == "tester"
+
+
+def test_the_executable_tells_an_interpreter(tmp_path: Path) -> None:
+    for executable, want in (("/x/alpha", "alpha"), ("/bin/busybox", "45205")):
+        (tmp_path / want).mkdir()
+        process(tmp_path / want, "sh 45205", exe=executable)
+        assert Identifier(tmp_path / want)(row()).service_name == want
+        gone = Identifier(tmp_path)
+        gone.born(birth(b"sh\x0045205\0", filename=executable.encode()))
+        assert gone(row(process_start_ns=START_NS)).service_name == want
 
 
 def test_a_process_whose_birth_was_lost_does_not_have_its_parents_name(tmp_path: Path) -> None:
     process(tmp_path, "tester", "OTEL_SERVICE_NAME=shop\0")
-    (tmp_path / "77/comm").write_text("tester\n")
     identify = Identifier(tmp_path)
     identify(row(process_start_ns=START_NS))
-    child = {"tgid": 78, "process_start_ns": START_NS + 10**9, "parent_tgid": 77, "parent_start_ns": START_NS}
-    assert identify(row(**child, executed=1, comm=b"curl")).service_name == "curl"
+    assert identify(row(**CHILD, executed=1, comm=b"curl")).service_name == "curl"
+
+
+def test_a_group_is_found_while_its_folder_is_there_and_what_is_not_found_is_counted(tmp_path: Path) -> None:
+    (tmp_path / "cgroup.controllers").touch()
+    identify = Identifier(tmp_path)
+    identify._cgroups = Cgroups((tmp_path,))
+    for number in range(5):
+        container = tmp_path / f"docker-{number}{ID[1:]}.scope"
+        container.mkdir()
+        born = birth(b"app\0", start_ns=START_NS + number)
+        born[0]["cgroup"] = container.stat().st_ino if number != 3 else 1 << 40
+        identify.born(born)
+        place = dict(identify(row(process_start_ns=START_NS + number)).attributes)
+        assert place.get("container.id") == (f"{number}{ID[1:]}" if number != 3 else None)
+        assert identify(row(process_start_ns=START_NS + number)).service_name == "app"
+    assert identify.unplaced == 1
+
+
+def test_listing_groups_takes_a_bounded_share_of_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+
+    def takes_a_second() -> None:
+        nonlocal now
+        now += 1
+
+    monkeypatch.setattr("ringspan.cgroups.time.monotonic", lambda: now)
+    groups = Cgroups((tmp_path,))
+    monkeypatch.setattr(groups, "_list", takes_a_second)
+    for wait, want in ((0, 1), (0, 1), (5.9, 6.9), (0.2, 8.1)):  # a tenth of the time, once three tenths are made up
+        now += wait
+        groups.path(1 << 40 | int(now * 10))
+        assert now == pytest.approx(want)
 
 
 def test_what_exec_left_of_another_process_in_the_buffer_is_not_read(tmp_path: Path) -> None:
@@ -193,9 +303,10 @@ def test_a_reused_pid_is_another_process(tmp_path: Path) -> None:
     process(tmp_path, "new")
     identify = Identifier(tmp_path)
     assert identify(row(process_start_ns=START_NS)).service_name == "app"  # it is the one in /proc
-    assert identify(row(process_start_ns=START_NS - 10_000_000)).service_name == "tester"  # gone, and nothing is known
-    identify.born(birth(b"old\0", b"OTEL_SERVICE_NAME=old\0", start_ns=START_NS - 10_000_000))
-    assert identify(row(process_start_ns=START_NS - 10_000_000)).service_name == "old"
+    old = {"process_start_ns": START_NS - 10_000_000, "image": IMAGE + 1}
+    assert identify(row(**old)).service_name == "tester"  # gone, and nothing is known
+    identify.born(birth(b"old\0", b"OTEL_SERVICE_NAME=old\0", start_ns=START_NS - 10_000_000, image=IMAGE + 1))
+    assert identify(row(**old)).service_name == "old"
     assert identify(row(process_start_ns=START_NS)).service_name == "app"
 
 
@@ -205,8 +316,9 @@ def test_a_pid_that_went_to_another_within_a_tick_of_the_clock(tmp_path: Path) -
     identify = Identifier(tmp_path)
     for name, start_ns in ((b"earlier", START_NS + 1000), (b"later", START_NS + 2000)):
         identify.born(birth(name + b"\0", b"OTEL_SERVICE_NAME=" + name + b"\0", start_ns=start_ns))
-    assert identify(row(process_start_ns=START_NS + 1000)).service_name == "earlier"
-    assert identify(row(process_start_ns=START_NS + 2000)).service_name == "app"
+    earlier, later = (identify(row(process_start_ns=START_NS + after)) for after in (1000, 2000))
+    assert (earlier.service_name, earlier.executable) == ("earlier", "/bin/app")
+    assert (later.service_name, later.executable) == ("later", "/usr/bin/app")  # the one in /proc
 
 
 def test_what_is_known_of_births_is_bounded(tmp_path: Path) -> None:
@@ -320,7 +432,9 @@ def test_a_child_of_what_a_process_was_has_that_ones_name(tmp_path: Path) -> Non
     process(tmp_path, "python3 launcher.py", exe="/usr/bin/python3")
     identify = Identifier(tmp_path)
     identify(row(**SOONER_NS))
-    identify.born(executed(b"/opt/shop\0", b"/opt/shop"))
+    born = executed(b"/opt/shop\0", b"/opt/shop")
+    born[0]["image"] = IMAGE + 1
+    identify.born(born)
     child = {"tgid": 78, "process_start_ns": START_NS + 1, "parent_tgid": 77, "parent_start_ns": START_NS}
     assert identify(row(**child, start_ktime_ns=1_000)).service_name == "launcher"
 

@@ -77,7 +77,7 @@ struct files_struct {
 };
 
 struct mm_struct {
-	u64 arg_start, arg_end, env_start, env_end;
+	u64 start_brk, arg_start, arg_end, env_start, env_end;
 	struct file *exe_file;
 };
 
