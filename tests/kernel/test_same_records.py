@@ -46,6 +46,7 @@ LEFT_OUT = {
         "netns",
         "judged",
         "executed",
+        "image",
     ],
     "which socket": ["socket_inode", "local_port", "remote_port", "local_address", "remote_address"],
     "from TCP's initial number on: its differences are compared": ["tcp_seq"],
