@@ -208,12 +208,13 @@ static __always_inline void note_self_starting(u64 tgid, u64 start_ns)
 }
 
 /* Is something done at once after a head was read, or by the thread that has waited for it and not
- * slept since? A thread that waits for many things may meanwhile have begun another: a timer that
- * was due while it computed. */
+ * slept since? A thread that waits for many things may meanwhile have begun another, a timer that
+ * was due while it computed; nginx has few that ask. */
 static __always_inline bool at_once(const struct serving *s)
 {
 	return bpf_ktime_get_ns() - s->head_ns < AT_ONCE_NS ||
-	       (s->blocking && s->thread == bpf_get_current_pid_tgid() && s->sleeps == sleeps());
+	       ((s->blocking || is_nginx()) && s->thread == bpf_get_current_pid_tgid() &&
+		s->sleeps == sleeps());
 }
 
 /* Is each request of this process served by the thread that has read it? It has shown so, or serves
