@@ -14,6 +14,16 @@ static __always_inline u8 this_copy(void)
 	return bit;
 }
 
+/* The number that user space puts in this one's place, each time it loads the program for another
+ * function (ringspan.probe.attach). */
+static __always_inline u64 number_here(void)
+{
+	u64 number;
+
+	asm volatile("%0 = 0x746c7366756e6374 ll" : "=r"(number));
+	return number;
+}
+
 /* Has another copy seen this event? `seen` has the bits of those that have: if this one's is among
  * them, it is of an earlier event. */
 static __always_inline bool seen_by_copy(u8 *seen)

@@ -7,17 +7,16 @@
 #define CONTEXT u64
 #define TAKE_ARGUMENTS(to, ctx) bpf_probe_read_kernel(to, sizeof(to), ctx)
 
-/* What a function has returned stands after its arguments: user space puts how many there are in
- * the place of this number. The compiler is not to make a sum with the context of it. */
+/* What a function has returned stands after its arguments, and user space tells how many there are.
+ * The compiler is not to make a sum with the context of it. */
 #define RESULT_AFTER(result, arguments, count, ctx) \
 	if ((arguments) == (count))                 \
 	asm volatile("%0 = *(u64 *)(%1 + %2)" : "=r"(result) : "r"(ctx), "i"((count) * 8))
 
 static __always_inline s64 result_of(u64 *ctx)
 {
-	u64 arguments, result = 0;
+	u64 arguments = number_here(), result = 0;
 
-	asm volatile("%0 = 0x746c7366756e6374 ll" : "=r"(arguments));
 	RESULT_AFTER(result, arguments, 2, ctx);
 	RESULT_AFTER(result, arguments, 3, ctx);
 	RESULT_AFTER(result, arguments, 4, ctx);

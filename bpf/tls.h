@@ -5,16 +5,11 @@
 #ifdef FOLLOW_TLS
 
 /* Which function a program is at: told by what it was attached with (uprobe_multi, 6.6), else by
- * user space, which has loaded it once for each with another number in this one's place. */
+ * user space, which has loaded it once for each. */
 #ifdef HAS_UPROBE_MULTI
 #define TLS_FUNCTION(ctx) ((u32)bpf_get_attach_cookie(ctx))
 #else
-#define TLS_FUNCTION(ctx)                                                     \
-	({                                                                    \
-		u64 function_;                                                \
-		asm volatile("%0 = 0x746c7366756e6374 ll" : "=r"(function_)); \
-		(u32) function_;                                              \
-	})
+#define TLS_FUNCTION(ctx) ((u32)number_here())
 #endif
 
 #if defined(RINGSPAN_X86_64)

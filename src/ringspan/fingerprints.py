@@ -19,8 +19,6 @@ Array = np.ndarray[Any, np.dtype[Any]]
 TARGET_MAX = contract.number("TARGET_MAX")
 SERVER = contract.number("ROLE_SERVER")
 MIXED_MAX = 160  # columns of 64 bits: a target and a host of full length among them
-
-
 HALF, LOWER = np.uint64(32), np.uint64((1 << 32) - 1)
 
 

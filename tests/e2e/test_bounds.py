@@ -21,7 +21,7 @@ import pytest
 from . import hasty
 from .collector import free_port
 from .kernel_objects import locked_bytes, resident_kib
-from .numbered import exchange, get, in_thread, number_of, ok, pair_maker, read
+from .numbered import answering, exchange, get, in_thread, number_of, ok, pair_maker, read
 from .stage import Ports
 from .tracer import Row, Tracer, for_ports, trace
 
@@ -280,26 +280,6 @@ def test_no_two_requests_alike(ground: Ground) -> None:
 def programs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """The same program under two names."""
     return hasty.programs(tmp_path_factory.mktemp("programs"))
-
-
-@contextmanager
-def answering(port: int) -> Iterator[None]:
-    """Answers one request on each connection, and closes it."""
-    listener = socket.create_server(("127.0.0.1", port), backlog=512)
-
-    def serve() -> None:
-        while True:
-            try:
-                connection, _ = listener.accept()
-            except OSError:
-                return
-            with connection:
-                connection.sendall(ok(int(connection.recv(4096).split()[1].rpartition(b"/")[2])))
-
-    with in_thread(serve):
-        yield
-        listener.shutdown(socket.SHUT_RDWR)
-    listener.close()
 
 
 def test_processes_that_make_one_request_each(ground: Ground, programs: list[Path]) -> None:

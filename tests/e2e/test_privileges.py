@@ -78,9 +78,8 @@ def test_what_is_given_up(flags: list[str], capabilities: int, uid: str) -> None
         assert {one["NoNewPrivs"] for one in found} == {"1"}
         assert {one["Seccomp"] for one in found} == {"2"}
         assert {one["Uid"] for one in found} == {uid}
-        assert (
-            Path(f"/proc/{tracer.pid}/environ").stat().st_uid == 0
-        )  # not dumpable: also of its own user none can look
+        # not dumpable: also of its own user none can look
+        assert Path(f"/proc/{tracer.pid}/environ").stat().st_uid == 0
 
 
 def test_what_the_process_that_attaches_keeps() -> None:

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,7 +14,7 @@ import yaml
 
 from . import hasty
 from .control_groups import entered
-from .numbered import number_of, ok
+from .numbered import answering, number_of
 from .tracer import Row, trace
 
 pytestmark = pytest.mark.root
@@ -40,27 +37,6 @@ threading.Thread(target=serve).start()
 subprocess.run(sys.argv[1:], check=True)
 """
 Told = dict[str, str]
-
-
-@contextmanager
-def answering() -> Iterator[int]:
-    """Answers one request on each connection, and closes it."""
-    with socket.create_server(("127.0.0.1", 0), backlog=64) as listener:
-
-        def serve() -> None:
-            while True:
-                try:
-                    connection, _ = listener.accept()
-                except OSError:
-                    return
-                with connection:
-                    connection.sendall(ok(int(connection.recv(4096).split()[1].rpartition(b"/")[2])))
-
-        thread = threading.Thread(target=serve, daemon=True)
-        thread.start()
-        yield listener.getsockname()[1]
-        listener.shutdown(socket.SHUT_RDWR)
-        thread.join(10)
 
 
 class Cases:

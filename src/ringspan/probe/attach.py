@@ -15,7 +15,7 @@ from ringspan.probe.compiler import Compiled
 ARRAY_ENTRIES = 16
 TRIED = "tcp_sendmsg"
 EVENT = "event"
-NUMBER = 0x746C7366756E6374  # which stands in tls.h for a function's number, in functions.h for that of its arguments
+NUMBER = 0x746C7366756E6374  # which stands in programs of several functions (number_here in copies.h)
 TLS = "tls"
 
 
