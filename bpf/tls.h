@@ -56,7 +56,7 @@ static __always_inline void judge_socketless(struct connection *c, const struct 
 	if (c->socketless || c->other || call->sockets || call->function == TLS_GET_ERROR)
 		return;
 	c->socketless = 1;
-	if (!c->resumed && admitted(c))
+	if (c->born && admitted(c)) /* an older one's connection was not counted when it began */
 		count(COUNTER_TLS_IN_MEMORY);
 }
 

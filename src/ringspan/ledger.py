@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 LOST = "lost_"
+LEFT = "lost (no time left at the end)"
 UNKNOWN = "lost (executable unknown)"  # --exe: its process was gone before it could be judged
 UNSEEN = {
     "unseen_http2": "HTTP/2 connections (each end)",
@@ -115,16 +116,17 @@ class Ledger:
 
 @dataclass(frozen=True)
 class Here:
-    """What became of records after they had crossed the ring, before they were counted as recorded."""
+    """What became of records that were put into the ring, before they were counted as recorded."""
 
     filtered: int = 0
     unknown: int = 0  # whether they were asked for
+    left: int = 0  # in the ring at the end
     by_rule: dict[str, int] = field(default_factory=dict)
 
     @property
     def all(self) -> int:
         """How many there were."""
-        return self.filtered + self.unknown + sum(self.by_rule.values())
+        return self.filtered + self.unknown + self.left + sum(self.by_rule.values())
 
     def parts(self) -> dict[str, int]:
         """Return what rules dropped, by rule."""
@@ -142,7 +144,7 @@ def exchange_account(kernel: dict[str, int], in_flight: int, swept: int, here: H
         "filtered": kernel["filtered"] + here.filtered,
         **here.parts(),
     }
-    return Account("exchanges", "seen", kernel["seen"], parts | lost | {UNKNOWN: here.unknown})
+    return Account("exchanges", "seen", kernel["seen"], parts | lost | {UNKNOWN: here.unknown, LEFT: here.left})
 
 
 def connect_account(kernel: dict[str, int], here: Here) -> Account:
@@ -154,6 +156,7 @@ def connect_account(kernel: dict[str, int], here: Here) -> Account:
         **here.parts(),
         "lost (ring full)": kernel[f"{prefix}lost_ring_full"],
         UNKNOWN: here.unknown,
+        LEFT: here.left,
     }
     return Account("failed connects", "seen", kernel[f"{prefix}seen"], parts)
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-MOST = 2048  # records at once: what is made of a whole ring of them would take a hundred megabytes
+MOST = 512  # records at once: of the most intricate targets each takes milliseconds, and other things wait
 BUSY, DISCARD = np.uint32(1 << 31), np.uint32(1 << 30)
 
 
@@ -35,7 +35,6 @@ class Ring:
         self._consumer = np.frombuffer(self._ours, np.uint64, 1)
         self._producer = np.frombuffer(self._theirs, np.uint64, 1)
         self._data_at = page
-        self.fills = ring_bytes // (MOST * self._entry.itemsize) + 1  # so many times a full ring fills an array
         self._fence = threading.Lock()
         self._fence.acquire()
 

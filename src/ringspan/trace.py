@@ -42,6 +42,7 @@ from ringspan.telemetry import State, Taken
 from ringspan.verdicts import Verdicts
 from ringspan.view import json_rows, lines
 from ringspan.view.output import Output
+from ringspan.view.rates import Rates
 from ringspan.view.table import Snapshot, TableView
 
 if TYPE_CHECKING:
@@ -55,25 +56,12 @@ if TYPE_CHECKING:
     from ringspan.telemetry import Way
 
 LOOK_S = 0.025
+DRAIN_S = 0.25  # for as long other things wait while records do
+REST_S = 3.0  # at the end: what is in the ring then is counted as lost
 LAST_PROGRAMS_S = 0.02  # after detaching, a program may still be running on another CPU for so long
 CLOSE_S, OUTPUT_S = 1.0, 0.4
+CONNECT_FAILURE = contract.number("RECORD_CONNECT_FAILURE")
 log = logging.getLogger(__name__)
-
-
-class Rates:
-    """Requests and own CPU per second, between two looks."""
-
-    def __init__(self, now: float) -> None:
-        self._before = now, 0, time.process_time()
-        self.per_second = self.cpu = 0.0
-
-    def read(self, now: float, records: int) -> None:
-        """Look again."""
-        then, count, used = self._before
-        self._before = now, records, time.process_time()
-        seconds = max(now - then, 1e-3)
-        self.per_second = (records - count) / seconds
-        self.cpu = (self._before[2] - used) / seconds
 
 
 @dataclass(frozen=True)
@@ -109,8 +97,7 @@ class Tracer:
         self._taken = 0
         self._sweeper = Sweeper(probe)
         self._evictor = Evictor(probe, settings.connections, settings.exchanges)
-        self._filtered = {"exchanges": 0, "connects": 0}
-        self._unknown = {"exchanges": 0, "connects": 0}
+        self._filtered, self._unknown, self._left = (dict.fromkeys(("exchanges", "connects"), 0) for _ in range(3))
         self._telemetry = telemetry.Telemetry(way, self._clock, self._identify, self._spans) if way else None
         self._table: TableView | None = None
         self._tls = run.starts.tls
@@ -179,7 +166,8 @@ class Tracer:
         time.sleep(LAST_PROGRAMS_S)
         now = time.monotonic()
         try:
-            self._drain(now)
+            self._drain(now, REST_S)
+            self._leave()
             self._take(self._sweeper.sweep(), now)
             self._show(now)
         finally:
@@ -191,8 +179,9 @@ class Tracer:
             for line in self._ledger().lines():
                 print(line, file=sys.stderr)
 
-    def _drain(self, now: float) -> None:
-        for _ in range(self._ring.fills):  # all that was there at first, and no more: other things wait
+    def _drain(self, now: float, longest_s: float = DRAIN_S) -> None:
+        """Take what is there; no more after so long, so that other things are seen to, and an end comes."""
+        while time.monotonic() < now + longest_s:
             batch = self._ring.drain()
             births = self._births.drain()  # after the records, so that each one's process is among them or before
             if len(births):
@@ -200,6 +189,13 @@ class Tracer:
             self._take(batch, now)
             if len(batch) < MOST:
                 break
+
+    def _leave(self) -> None:
+        """Count what is left in the ring at the end."""
+        while len(batch := self._ring.drain()):
+            connects = int(np.count_nonzero(batch["kind"] == CONNECT_FAILURE))
+            self._left["connects"] += connects
+            self._left["exchanges"] += len(batch) - connects
 
     def _take(self, batch: np.ndarray[Any, np.dtype[Any]], now: float) -> None:
         if self._executables and len(batch):
@@ -222,7 +218,7 @@ class Tracer:
         """Take out records of executables that the kernel had not been told about when they passed."""
         judge, fd = self._executables, self._probe.maps["judged_executables"]
         kept = batch["judged"] != 0
-        connects = batch["kind"] == contract.number("RECORD_CONNECT_FAILURE")
+        connects = batch["kind"] == CONNECT_FAILURE
         for i in np.flatnonzero(~kept):
             comm = batch["comm"][i].decode(errors="backslashreplace")
             began = int(batch["process_start_ns"][i])
@@ -278,7 +274,8 @@ class Tracer:
         return {f"tls_files_{name}": counts.get(name, 0) for name in ("refused", "changed")}
 
     def _here(self, what: str) -> ledger.Here:
-        return ledger.Here(self._filtered[what], self._unknown[what], dict(self._verdicts.dropped[what]))
+        dropped = dict(self._verdicts.dropped[what])
+        return ledger.Here(self._filtered[what], self._unknown[what], self._left[what], dropped)
 
     def _let_go(self) -> dict[str, int]:
         return {

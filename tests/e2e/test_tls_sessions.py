@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import shutil
+import socket
+import ssl
 import subprocess
 import sys
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
@@ -168,3 +171,53 @@ def test_one_process_with_very_many_sessions(tmp_path: Path, ports: Ports) -> No
         hog.kill()
     assert seen(rows, "server") == sorted(("GET", f"/small?{turn}.{n}", 200) for turn in range(3) for n in range(5))
     assert "one process has very many" in ledger
+
+
+IN_MEMORY = """
+import asyncio, ssl, sys
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain(sys.argv[3])
+async def answer(reader, writer):
+    while await reader.readuntil(b"\\r\\n\\r\\n"):
+        writer.write(b"HTTP/1.1 204 No Content\\r\\n\\r\\n")
+async def swallow(reader, writer):
+    await reader.read(100)
+    writer.close()
+async def main():
+    await asyncio.start_server(answer, "127.0.0.1", int(sys.argv[1]), ssl=context)
+    await asyncio.start_server(swallow, "127.0.0.1", int(sys.argv[2]))
+    await asyncio.sleep(600)
+asyncio.run(main())
+"""
+HELLO = b"\x16\x03\x01\x00\x05hello"
+
+
+def test_older_sessions_in_memory_hide_no_connection_that_is_not_followed(tmp_path: Path, ports: Ports) -> None:
+    """Their own connections are as old, so are not among those that were seen to begin."""
+    port, other = ports.take(), ports.take()
+    make_certificates(tmp_path)
+    context = ssl.create_default_context(cafile=str(tmp_path / "ca.pem"))
+    words = [sys.executable, "-c", IN_MEMORY, str(port), str(other), str(tmp_path / "server.pem")]
+    with subprocess.Popen(words) as server, ExitStack() as held:
+        held.callback(server.kill)
+        assert wait_until(lambda: answers(port) and answers(other), 10)
+
+        def begin() -> ssl.SSLSocket:
+            plain = held.enter_context(socket.create_connection(("127.0.0.1", port)))
+            return held.enter_context(context.wrap_socket(plain, server_hostname="localhost"))
+
+        def ask(session: ssl.SSLSocket) -> None:
+            session.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert session.recv(100).startswith(b"HTTP/1.1 204")
+
+        old = [begin() for _ in range(3)]
+        with trace("--tls", "auto", "--pid", str(server.pid)) as tracer:
+            for session in [*old, begin(), *old]:
+                ask(session)
+            for _ in range(3):
+                with socket.create_connection(("127.0.0.1", other)) as stranger:
+                    stranger.sendall(HELLO)
+                    assert stranger.recv(100) == b""
+            ledger = tracer.stop().ledger
+    account = next(line for line in ledger.splitlines() if "TLS connections" in line)
+    assert account.endswith("seen 4 = shown 0 + without plain text 0 + in memory 1 + not followed 3")
