@@ -45,7 +45,6 @@ def records(count: int) -> Batch:
     changes = [
         {
             "target": f"/api/v1/resource{i}?page={i}".encode(),
-            "endpoint_hash": i + 1,
             "tgid": 100 + i % SERVICES,
             "user_agent": b"python-requests/2.32.3",
             "user_agent_bytes": 22,

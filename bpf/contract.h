@@ -179,7 +179,6 @@ struct record {
 	u64 span_id;
 	u64 parent_span_id; /* 0: none is proved */
 	u64 named_span_id;  /* the parent that its traceparent names, or that of its parent's */
-	u64 endpoint_hash;
 	u64 socket_inode;
 	u64 process_start_ns; /* CLOCK_BOOTTIME: with the pid, tells a process from all others */
 	u64 parent_start_ns;

@@ -295,32 +295,3 @@ static __always_inline bool has_no_body(const struct exchange *x, u16 status)
 {
 	return status == 204 || status == 304 || (x && method_is(&x->record, "HEAD", 4));
 }
-
-/* Hash method and path, without the query: what user space groups endpoints by. */
-static __always_inline u64 hash_endpoint(const struct record *r)
-{
-	u64 hash = *(const u64 *)r->method, left = r->target_bytes;
-	int i;
-
-#pragma nounroll
-	for (i = 0; i < TARGET_MAX / 8; i++) {
-		u64 word, query;
-
-		if (!left)
-			break;
-		word = load64(&r->target[i * 8]);
-		if (left < 8) {
-			word &= (1ULL << (left * 8)) - 1;
-			left = 8;
-		}
-		left -= 8;
-		query = zero_bytes(word ^ (LOW_BITS * '?'));
-		if (query) {
-			word &= (query & -query) / 0x80 - 1;
-			left = 0;
-		}
-		hash = (hash ^ word) * 0x9e3779b97f4a7c15ULL;
-		hash ^= hash >> 29;
-	}
-	return hash;
-}

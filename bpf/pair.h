@@ -274,8 +274,6 @@ static __always_inline u32 end_request_head(struct work *w, struct connection *c
 {
 	struct exchange *x = current_request(c);
 
-	if (x)
-		x->record.endpoint_hash = hash_endpoint(&x->record);
 	w->head_read = 1;
 	if (x && method_is(&x->record, "CONNECT", 7)) {
 		d->phase = PHASE_OPEN;

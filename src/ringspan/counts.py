@@ -25,7 +25,7 @@ CUT = "(cut)"  # nothing that is known to be no secret was kept of its target
 OVERFLOW_SLOT = 0
 DURATIONS = Exponential(-20, 16, scale=2)  # from 1 us to 18 hours; a quantile is right within 19 %
 WAITING_MAX = 1 << 16
-METHOD_WORDS = -(-contract.number("METHOD_MAX") // 8)
+METHOD_WORDS, COMM_WORDS = -(-contract.number("METHOD_MAX") // 8), 2
 
 
 def endpoint_name(asked: str, method: str, *, cut: bool) -> str:
@@ -114,18 +114,14 @@ class Counts:
         self.counted += len(batch)
         if not len(batch):
             return
-        endpoints = self._endpoint_hashes(batch)
-        columns = [
-            endpoints,
-            *(batch[name].astype(np.uint64) for name in ("status", "failure", "error_number", "kind", "tgid", "tls")),
-        ]
+        endpoints = self._endpoints_of(batch)
+        numbers = (batch[name].astype(np.uint64) for name in ("status", "failure", "error_number", "kind", "tls"))
+        columns = [endpoints, self._processes_of(batch), *numbers]
         order = np.lexsort(columns)
         changed = np.zeros(len(batch), bool)
         changed[0] = True
         for column in columns:
             changed[1:] |= np.diff(column[order]) != 0
-        # Without a whole head there is no hash: each such record is a group.
-        changed |= columns[0][order] == 0
         group = np.cumsum(changed) - 1
         firsts = order[np.flatnonzero(changed)]
         slots = np.array([self._slot(batch[first], int(endpoints[first])) for first in firsts])[group]
@@ -180,10 +176,13 @@ class Counts:
         columns = [column.tolist() for column in (*numbers, *quantiles)]
         return [Line(key, *values) for key, *values in zip(keys, *columns, strict=True)]
 
-    def _endpoint_hashes(self, batch: Batch) -> Batch:
-        """Return what tells one endpoint from another, 0 without a whole head: the kernel's hash has no secret."""
-        columns = [*words(batch, "method", METHOD_WORDS).T, *fingerprints.paths(batch)]
-        return np.where(batch["endpoint_hash"] != 0, self._mixer.mix(len(batch), columns), np.uint64(0))
+    def _endpoints_of(self, batch: Batch) -> Batch:
+        """Return what tells one endpoint from another."""
+        cut = (batch["truncated"] & TARGET_CUT).astype(np.uint64)
+        return self._mixer.mix(len(batch), [cut, *words(batch, "method", METHOD_WORDS).T, *fingerprints.paths(batch)])
+
+    def _processes_of(self, batch: Batch) -> Batch:
+        return self._mixer.mix(len(batch), [batch["tgid"].astype(np.uint64), *words(batch, "comm", COMM_WORDS).T])
 
     def _slot(self, record: Any, hashed: int) -> int:
         key = self._key(record, hashed)
@@ -200,7 +199,7 @@ class Counts:
         return Key(endpoint, method, int(record["status"]), process, bool(record["tls"]))
 
     def _label(self, record: Any, hashed: int) -> tuple[str, str]:
-        if hashed and hashed in self._labels:
+        if hashed in self._labels:
             return self._labels[hashed]
         method = text(record["method"].item())
         name = endpoint_name(text(record["target"].item()), method, cut=bool(record["truncated"] & TARGET_CUT))
@@ -208,6 +207,6 @@ class Counts:
             name = OVERFLOW
         self._endpoints.add(name)
         label = name, method if method in KNOWN_METHODS else "_OTHER"
-        if hashed and len(self._labels) < 4 * ENDPOINTS_MAX:
+        if len(self._labels) < 4 * ENDPOINTS_MAX:
             self._labels[hashed] = label
         return label

@@ -89,7 +89,7 @@ def test_a_clients_series_says_whom_it_called() -> None:
 def test_absolute_targets_name_the_server() -> None:
     metrics = metrics_of()
     targets = [b"http://a/x", b"http://b/x"]
-    metrics.add(batch(*[{**CLIENT, "target": t, "endpoint_hash": i + 1} for i, t in enumerate(targets)]), 0, 1)
+    metrics.add(batch(*[{**CLIENT, "target": t} for i, t in enumerate(targets)]), 0, 1)
     assert {a["server.address"] for _, a, _ in points_of(metrics)[CLIENT_NAME]} == {"a", "b"}
 
 
@@ -192,7 +192,6 @@ def test_a_million_paths_are_one_series() -> None:
     for part in range(50):
         numbers = np.arange(part * 20_000, (part + 1) * 20_000)
         template["target"] = np.char.add(b"/orders/", numbers.astype("S8"))
-        template["endpoint_hash"] = numbers + 1
         metrics.add(template, 0, 1)
         total += len(template)
     ((_, _, point),) = points_of(metrics)[SERVER_NAME]
