@@ -16,6 +16,7 @@ def read(path: str | Path, bytes_max: int, where: str) -> bytes:
     try:
         with open(path, "rb") as file:  # noqa: PTH123
             if not os.geteuid():
+                _check_links(os.path.abspath(path), where)  # noqa: PTH100 - resolve() would follow them
                 _check(file.fileno(), where)
             content = file.read(bytes_max + 1)
     except (OSError, ValueError) as error:
@@ -24,6 +25,14 @@ def read(path: str | Path, bytes_max: int, where: str) -> bytes:
     if len(content) > bytes_max:
         raise UsageError(f"{where}: larger than {bytes_max} bytes")
     return content
+
+
+def _check_links(path: str, where: str) -> None:
+    """Judge the links on the way to a file: whose they are decides which file it is."""
+    for part in (Path(path), *Path(path).parents):
+        found = os.lstat(part)
+        if stat.S_ISLNK(found.st_mode) and found.st_uid not in (0, _invoker()):
+            raise UsageError(f"{where}: {part} is a link of user {found.st_uid}, so not to be followed by root")
 
 
 def _check(fd: int, where: str) -> None:

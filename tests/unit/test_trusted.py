@@ -59,6 +59,16 @@ def test_a_link_is_judged_by_where_it_leads(file: Path, tmp_path: Path) -> None:
     assert "writable by others" in refused(link)
 
 
+def test_a_link_of_another_user_is_not_followed(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SUDO_UID", raising=False)
+    link, folder = tmp_path / "link", tmp_path / "folder"
+    link.symlink_to(file)
+    folder.symlink_to(tmp_path)
+    for one, path in ((link, link), (folder, folder / file.name)):
+        os.chown(one, NOBODY, 0, follow_symlinks=False)
+        assert f"{one} is a link of user {NOBODY}" in refused(path)
+
+
 @pytest.mark.parametrize(("mode", "good"), [(0o777, False), (0o1777, True), (0o755, True)])
 def test_the_folder_counts_too(file: Path, mode: int, good: bool) -> None:
     """Who can write to it can put another file in the place; where it is sticky, as /tmp is, they cannot."""
