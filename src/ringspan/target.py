@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from ringspan import redact
 
-ABSOLUTE = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://([^/?#]*)(.*)", re.DOTALL)
+# One with a third slash has no authority, or browsers' idea of one: it is looked at whole.
+ABSOLUTE = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://(?!/)([^/?#]*)(.*)", re.DOTALL)
 AUTHORITY = re.compile(r"(\[[^\]]*\]|[^:]*)(?::([0-9]{0,5}))?")
 
 

@@ -246,7 +246,10 @@ def _settled(probe: Any, ring: Ring) -> np.ndarray[Any, np.dtype[Any]]:
     while len(probe.in_flight()) and time.monotonic() < last:
         time.sleep(0.05)
     time.sleep(0.5)
-    return ring.drain()
+    parts = [ring.drain()]
+    while len(parts[-1]):
+        parts.append(ring.drain())
+    return np.concatenate(parts)
 
 
 @pytest.mark.parametrize("name", [play.name for play in plays()])

@@ -343,6 +343,18 @@ def test_a_target_that_begins_as_an_authority_has_no_userinfo() -> None:
         assert describe(row(target=target, **CLIENT)).attributes["url.full"].endswith(f"/{shown}")
 
 
+@pytest.mark.parametrize("scheme", ["http", "ht+t.p", "file"])
+@pytest.mark.parametrize("slashes", ["///", "////", "//\\", "///%2f"])
+def test_userinfo_after_more_slashes_than_two(scheme: str, slashes: str) -> None:
+    target = f"{scheme}:{slashes}:hunter2@host/a"
+    for ends in ({}, CLIENT):
+        shown = describe(row(target=target.encode(), **ends)).attributes
+        assert not any("hunter2" in str(value) for value in shown.values())
+    counts = Counts()
+    counts.add(batch(to(target)))
+    assert not any("hunter2" in key.endpoint for key, _ in counts.totals())
+
+
 def test_a_user_agent_holds_no_token() -> None:
     agent = f"app/1 (Bearer {JWT}) {GITHUB} {JWT}".encode()
     found = describe(row(user_agent=agent, user_agent_bytes=len(agent))).attributes["user_agent.original"]
