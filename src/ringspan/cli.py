@@ -38,7 +38,12 @@ def parser() -> argparse.ArgumentParser:
         "trace", help="trace HTTP requests", description="Trace the HTTP requests this host serves and makes."
     )
     add_settings(trace)
-    commands.add_parser("doctor", help="say what this machine allows, and what to do about each no")
+    doctor = commands.add_parser(
+        "doctor",
+        help="say what this machine allows, and what to do about each no",
+        description="Say what this machine allows, and which TLS libraries in use are followed by such settings.",
+    )
+    add_files(doctor)
     merged = commands.add_parser(
         "config", help="print the settings after file and flags", description="Print the settings, and who set each."
     )
@@ -69,14 +74,20 @@ def add_settings(command: argparse.ArgumentParser) -> None:
     add("--port", type=int, action="append", metavar="N", help="only this server port (repeatable)")
     add("--exe", action="append", metavar="GLOB", help="only executables matching this (repeatable)")
     add("--tls", choices=["auto", "off"], help="HTTPS, by the functions of TLS libraries (default off)")
-    add("--tls-include", action="append", metavar="GLOB", help="look for a TLS library in files like this (repeatable)")
-    add("--tls-exclude", action="append", metavar="GLOB", help="do not attach to files like this (repeatable)")
     add("--duration", type=float, metavar="S", help="stop after so many seconds")
     add(
         "--user",
         metavar="NAME",
         help="be this user once attached, with no capability (fewer names: docs/threat-model.md)",
     )
+    add_files(command)
+
+
+def add_files(command: argparse.ArgumentParser) -> None:
+    """Describe the flags that say which files to attach to, and where more settings are."""
+    add = command.add_argument
+    add("--tls-include", action="append", metavar="GLOB", help="look for a TLS library in files like this (repeatable)")
+    add("--tls-exclude", action="append", metavar="GLOB", help="do not attach to files like this (repeatable)")
     add("--config", type=Path, metavar="FILE", help="settings as YAML; see config/default.yaml")
 
 
@@ -109,11 +120,12 @@ def run_trace(flags: dict[str, Any]) -> int:
     return trace.run(trace.Run(settings, executables, stop, starts, read if file else None))
 
 
-def run_doctor(_flags: dict[str, Any]) -> int:
+def run_doctor(flags: dict[str, Any]) -> int:
     """Print the doctor's report."""
-    from ringspan import doctor  # noqa: PLC0415
+    from ringspan import config, doctor  # noqa: PLC0415
 
-    return doctor.run()
+    file = flags.pop("config")
+    return doctor.run(config.merge(flags, file))
 
 
 def run_config(flags: dict[str, Any]) -> int:

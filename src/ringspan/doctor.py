@@ -11,6 +11,7 @@ from importlib import util
 from pathlib import Path
 
 from ringspan import privileges
+from ringspan.config import Settings
 from ringspan.errors import CannotTrace
 from ringspan.probe import btf, load
 from ringspan.probe.btf import BTF_FILE
@@ -157,14 +158,15 @@ def _captures(*, possible: bool) -> list[str]:
     return lines
 
 
-def _print_tls() -> None:
+def _print_tls(settings: Settings) -> None:
     from ringspan.tls import report  # noqa: PLC0415 - a start must not wait for it
+    from ringspan.tls.libraries import Wanted  # noqa: PLC0415
 
-    for library in report.in_use():
-        print(library.line())
+    for line in report.lines(Wanted(tuple(settings.tls_include), tuple(settings.tls_exclude))):
+        print(line)
 
 
-def run() -> int:
+def run(settings: Settings) -> int:
     """Print the report; returns 0 if tracing is possible, else 3."""
     done = [*checks(), _tls(), _memory()]
     for check in done:
@@ -172,5 +174,5 @@ def run() -> int:
     possible = all(check.ok for check in done if check.fatal)
     for line in _captures(possible=possible):
         print(line)
-    _print_tls()
+    _print_tls(settings)
     return 0 if possible else CannotTrace.exit_status

@@ -14,7 +14,8 @@ import pytest
 
 from ringspan.probe import tls_functions
 from ringspan.tls import places, report
-from ringspan.tls.libraries import Mapped
+from ringspan.tls.libraries import Mapped, Wanted
+from ringspan.tls.survey import Survey
 from unit.go_executable import CODE_AT, FUNCTION_BYTES, NOP, RET, TABLE_AT, Executable
 
 NAMES = list(tls_functions.GO)
@@ -102,8 +103,7 @@ def test_a_file_full_of_magic_numbers_is_refused_quickly(tmp_path: Path) -> None
     path = tmp_path / "program"
     path.write_bytes(raw)
     assert refused_within(path, 2.0)
-    one = report._judged(str(path), [Mapped(os.getpid(), str(path), path.stat().st_ino)])
-    assert one is not None
+    (one,) = report.judged(str(path), [Mapped(os.getpid(), str(path), path.stat().st_ino)], Survey(Wanted()), Wanted())
     assert "not followed" in one.line()
 
 

@@ -50,11 +50,18 @@ class Mapped(NamedTuple):
     path: str
     inode: int
     device: bytes = b""  # as /proc/PID/maps has it
+    begin: int = 0
+    end: int = 0
 
     @property
     def through(self) -> str:
         """The path by which others see it."""
         return f"/proc/{self.pid}/root{self.path}"
+
+    @property
+    def itself(self) -> str:
+        """The file itself, whatever its path leads to now: for who has CAP_SYS_ADMIN or CAP_CHECKPOINT_RESTORE."""
+        return f"/proc/{self.pid}/map_files/{self.begin:x}-{self.end:x}"
 
 
 def cached(cache: Path = CACHE) -> list[str]:
@@ -84,7 +91,8 @@ def of_process(pid: int, proc: Path = Path("/proc")) -> Iterator[Mapped]:
         words = line.split(None, 5)
         if len(words) == 6 and words[1][2:3] == b"x" and words[5][:1] == b"/" and words[5] not in known:
             known.add(words[5])
-            yield Mapped(pid, os.fsdecode(words[5]), int(words[4]), words[3])
+            begin, _, end = words[0].partition(b"-")
+            yield Mapped(pid, os.fsdecode(words[5]), int(words[4]), words[3], int(begin, 16), int(end, 16))
 
 
 def running(proc: Path = Path("/proc")) -> Iterator[Mapped]:
