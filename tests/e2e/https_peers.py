@@ -172,6 +172,12 @@ GO = Kind("Go's crypto/tls", "static, stripped", "Go")
 RUSTLS = Kind("rustls", "static", "Rust")
 JSSE = Kind("JSSE", "of the virtual machine", "Java")
 OF_NSS = Kind("NSS", "shared", "C, C++")
+NOT_RUN = [
+    (
+        Kind("LibreSSL", "shared, or static with symbols", "C, C++"),
+        "looked for by the names that it shares with OpenSSL; there is no package of it to test with",
+    )
+]
 
 PEERS = [
     Peer("curl", OPENSSL3, "client", "curl -sS --http1.1 --cacert {folder}/ca.pem {urls}"),

@@ -1,6 +1,7 @@
 """Runs the tests of TLS libraries, and makes the README's table of what they have found: `scripts/https [--write]`.
 
-What else is given goes to pytest: of `-k Go` the rows that it tests are written anew, and the others stay.
+What else is given goes to pytest: of `-k Go` the rows that it tests are written anew, and the others stay. Rows that no
+test makes any more go; those whose tests were all left out of a whole run are marked.
 """
 
 from __future__ import annotations
@@ -12,12 +13,18 @@ import tempfile
 import xml.etree.ElementTree as ET
 from collections import defaultdict
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+from .https_peers import NOT_RUN, PEERS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 BEGIN, END = "<!-- https: written by scripts/https -->", "<!-- end of https -->"
 ROLES = ("client", "server")
+HEAD_LINES, MARK = 2, ", not in the last run"
 TITLES = ("library", "linkage", "used by", "client", "server", "tested with")
 
 
@@ -70,21 +77,37 @@ def table(found: list[Found]) -> str:
     return "\n".join(lines)
 
 
-def merged(old: str, new: str) -> str:
-    """Put a table's rows in the place of another's of the same kind; those that it lacks come last."""
-    rows = {_kind(line): line for line in old.splitlines()}
-    return "\n".join((rows | {_kind(line): line for line in new.splitlines()}).values())
+def merged(old: str, new: str, kinds: Sequence[tuple[str, ...]], *, is_whole: bool) -> str:
+    """Put a table's rows in the place of another's, those of these kinds in their order.
+
+    `is_whole`: the new one is of all tests; a row that it lacks is of tests that were skipped, which is said.
+    """
+    before, now = _rows(old), _rows(new)
+    rows = [now.get(kind) or _kept(before[kind], is_whole=is_whole) for kind in kinds if kind in before | now]
+    return "\n".join([*new.splitlines()[:HEAD_LINES], *rows])
 
 
-def _kind(line: str) -> tuple[str, ...]:
-    return tuple(line.split(" | ")[:3])
+def _rows(text: str) -> dict[tuple[str, ...], str]:
+    return {tuple(line.strip("| ").split(" | ")[:3]): line for line in text.splitlines()[HEAD_LINES:]}
 
 
-def write(text: str, path: Path = README) -> None:
+def _kept(line: str, *, is_whole: bool) -> str:
+    bare = line.removesuffix(f"{MARK} |").removesuffix(" |")
+    return f"{bare}{MARK} |" if is_whole or line.endswith(f"{MARK} |") else line
+
+
+def with_those_not_run(text: str) -> str:
+    """Add the rows of what there are no tests of, and why."""
+    return "\n".join([text, *("| " + " | ".join([*kind, "not run", "not run", why]) + " |" for kind, why in NOT_RUN)])
+
+
+def write(text: str, path: Path = README, *, is_whole: bool) -> None:
     """Put the table where the README has it."""
     before, _, rest = path.read_text().partition(BEGIN)
     old, _, after = rest.partition(END)
-    path.write_text(f"{before}{BEGIN}\n{merged(old.strip(), text)}\n{END}{after}")
+    kinds = list(dict.fromkeys(peer.kind for peer in PEERS))
+    table_of_all = with_those_not_run(merged(old.strip(), text, kinds, is_whole=is_whole))
+    path.write_text(f"{before}{BEGIN}\n{table_of_all}\n{END}{after}")
 
 
 def main() -> int:
@@ -96,7 +119,7 @@ def main() -> int:
         text = table(read(junit))
     print(text)
     if "--write" in sys.argv[1:] and not status:
-        write(text)
+        write(text, is_whole=not more)
     return status
 
 
