@@ -141,7 +141,7 @@ static __always_inline void fill_failed_connect(struct record *r, const struct a
 static __always_inline void fail_connect(const struct attempt *a, u64 socket, u32 error,
 					 bool resent)
 {
-	u64 now = bpf_ktime_get_ns();
+	u64 now = a->closed_ns ? a->closed_ns : bpf_ktime_get_ns();
 	struct lineage lineage;
 	int zero = 0;
 	struct exchange *blank = blank_exchanges.lookup(&zero);
@@ -242,7 +242,7 @@ static __always_inline void exit_connect(const struct call *call, s64 result, u6
 		connect_succeeded((struct sock *)key, a, now);
 	else if (!is_still_pending(result))
 		fail_connect(a, key, -result, false);
-	else if (a->closed)
+	else if (a->closed_ns)
 		fail_connect(a, key, a->error, syn_was_resent((struct sock *)key));
 	else if (a->family != AF_UNIX_) /* which, interrupted, begins anew */
 		return;
@@ -264,7 +264,7 @@ static __always_inline void connect_ended(struct sock *sk, int state, u64 now)
 	} else {
 		READ(error, sk->sk_err);
 		if (a->in_call) {
-			a->closed = 1;
+			a->closed_ns = now;
 			a->error = error;
 			return;
 		}
@@ -287,7 +287,10 @@ static __always_inline void forget_own(struct sock *sk)
 static __always_inline bool destroyed(struct sock *sk)
 {
 	u64 key = (u64)sk;
+	struct attempt *a = attempts.lookup(&key);
 
+	if (a && a->in_call && a->closed_ns) /* its connect() has returned unseen */
+		fail_connect(a, key, a->error, syn_was_resent(sk));
 	forget_attempt(key);
 	evicted.delete(&key);
 	return connections.lookup(&key) != 0;

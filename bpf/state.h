@@ -286,9 +286,9 @@ struct attempt {
 	u64 process_start_ns;
 	u64 inode;
 	u64 pid_tgid;
+	u64 closed_ns; /* SYN_SENT has ended within connect(): its result is awaited */
 	u32 in_call;
 	u32 error;
-	u32 closed;
 	u16 family;
 	u16 port;
 	u32 netns;

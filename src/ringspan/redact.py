@@ -51,12 +51,14 @@ BEFORE_SECRETS = re.compile(r"webhooks?|services|hooks", re.IGNORECASE)
 SMALL_ID = re.compile(r"\d{1,5}")
 ORIGIN = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://[^/]*")
 # Before userinfo: two slashes, or one after any scheme (some servers merge them), or a scheme that browsers know.
-# What follows, up to a / and the scheme before that, is passed over at once: linear.
-_COLON, _SLASH, _AT = r"(?::|%(?:25)*3a)", r"(?:[/\\]|%(?:25)*(?:2f|5c))", r"(?:@|%(?:25)*40)"
+# What follows, up to a / and the scheme or other slash before that, is passed over at once: linear.
+_COLON, _AT = r"(?::|%(?:25)*3a)", r"(?:@|%(?:25)*40)"
+_OTHER_SLASH = r"(?:\\|%(?:25)*(?:2f|5c))"
+_SLASH = rf"(?:/|{_OTHER_SLASH})"
 _SCHEME = rf"(?:https?|wss?|ftps?){_COLON}"
 _ANY_SCHEME = rf"(?<=[a-z0-9+.-]){_COLON}"
 MARKED = re.compile(
-    rf"({_SCHEME}{_SLASH}?(?!{_SLASH})|{_ANY_SCHEME}{_SLASH}(?!{_SLASH})|{_SLASH}{{2,}})((?:(?!{_ANY_SCHEME}/)[^/?#])*)",
+    rf"({_SCHEME}{_SLASH}?(?!{_SLASH})|{_ANY_SCHEME}{_SLASH}(?!{_SLASH})|{_SLASH}{{2,}})((?:(?!{_ANY_SCHEME}/|{_OTHER_SLASH}/)[^/?#])*)",
     re.IGNORECASE,
 )
 LAST_AT = re.compile(rf".*{_AT}", re.IGNORECASE | re.DOTALL)

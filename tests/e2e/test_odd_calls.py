@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import socket
 import threading
 import time
@@ -45,6 +46,36 @@ def pair(place: Place) -> Iterator[tuple[socket.socket, socket.socket]]:
         server, _ = listener.accept()
         with server:
             yield client, server
+
+
+def test_many_threads_that_sleep_in_connects_hide_no_failure(stage: Stage) -> None:
+    """A breakpoint sees the returns of so many threads at once: of others the socket's end tells."""
+    place = stage.place()
+    listener = socket.create_server(place.address, backlog=0)
+    with ExitStack() as stack:
+        fillers = [stack.enter_context(socket.socket()) for _ in range(3)]  # of the room to wait to be accepted
+        for filler in fillers:
+            filler.setblocking(False)
+            filler.connect_ex(place.address)
+        time.sleep(0.2)
+        results: list[int] = []
+
+        def connect() -> None:
+            with socket.socket() as sock:
+                results.append(sock.connect_ex(place.address))
+
+        threads = [threading.Thread(target=connect) for _ in range(BLOCKED)]
+        for thread in threads:
+            thread.start()
+        time.sleep(0.5)
+        listener.close()
+        for thread in threads:
+            thread.join()
+        errors = [filler.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) for filler in fillers]
+        refused = [*results, *errors].count(errno.ECONNREFUSED)
+        rows = stage.rows(place, refused)
+    assert results == [errno.ECONNREFUSED] * BLOCKED
+    assert [row["attributes"]["error.type"] for row in rows] == ["ECONNREFUSED"] * refused
 
 
 def test_many_threads_that_sleep_in_receives_hide_no_request(stage: Stage) -> None:

@@ -343,6 +343,15 @@ def test_a_target_that_begins_as_an_authority_has_no_userinfo() -> None:
         assert describe(row(target=target, **CLIENT)).attributes["url.full"].endswith(f"/{shown}")
 
 
+@pytest.mark.parametrize("before", ["//x", "http://x", "/\\x", "/a/\\/%"])
+@pytest.mark.parametrize("slash", ["\\", "%2f", "%5C", "%252F"])
+def test_userinfo_after_a_slash_that_is_another_character(before: str, slash: str) -> None:
+    for redacted in (redact.url, redact.path, redact.query):
+        once = redacted(f"{before}{slash}/user:hunter2@host/a")
+        assert "hunter2" not in once
+        assert redacted(once) == once
+
+
 @pytest.mark.parametrize("scheme", ["http", "ht+t.p", "file"])
 @pytest.mark.parametrize("slashes", ["///", "////", "//\\", "///%2f"])
 def test_userinfo_after_more_slashes_than_two(scheme: str, slashes: str) -> None:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext, suppress
+from pathlib import Path
 
 from ringspan.errors import CannotTrace
 from ringspan.probe import btf, captures, load, preemption, tls_functions
@@ -14,6 +15,8 @@ from ringspan.probe.compiler import Compiled
 
 ARRAY_ENTRIES = 16
 TRIED = "tcp_sendmsg"
+# Switches that keep what is attached from running; a breakpoint at a function's entry goes by ftrace.
+FTRACE, KPROBES = Path("/proc/sys/kernel/ftrace_enabled"), Path("/sys/kernel/debug/kprobes/enabled")
 EVENT = "event"
 NUMBER = 0x746C7366756E6374  # which stands in programs of several functions (number_here in copies.h)
 TLS = "tls"
@@ -159,7 +162,9 @@ class Attacher:
                     if name:
                         links |= self._attach_hook(hook, name, at_return=at_return)
         except OSError as error:
-            raise CannotTrace(f"cannot attach to {error.strerror}", "run as root, on Linux 5.8 or later") from error
+            raise CannotTrace(
+                f"cannot attach to {error.strerror}", "see ringspan doctor; try another --capture"
+            ) from error
         return links
 
     def _attach_tracepoint(self, tracepoint: str, name: str) -> dict[str, int]:
@@ -189,10 +194,20 @@ def drawback(capture: Capture) -> str:
     return f"the kernel preempts (model {model}), and skips runs of programs there" if model else ""
 
 
+def _is_off(switch: Path) -> bool:
+    try:
+        return switch.read_text().strip() == "0"
+    except OSError:  # not there, or not for us to read: then nothing is known
+        return False
+
+
 def obstacle(capture: Capture) -> str:
     """Say why a kernel does not allow a capture, tried with a program that does nothing; empty if it does."""
     if not capture.hooks:
         return ""
+    for switch in (FTRACE, KPROBES) if capture is KPROBE else (FTRACE,):
+        if _is_off(switch):
+            return f"{switch} is 0: what is attached there does not run"
     function = btf.read_types([TRIED]).functions.get(TRIED)
     if not function:
         return f"{TRIED} is not among the kernel's types"
