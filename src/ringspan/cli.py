@@ -106,6 +106,11 @@ def run_trace(flags: dict[str, Any]) -> int:
         settings = config.merge(flags, file)
         return settings if settings.show else replace(settings, show=default)
 
+    def read_again() -> config.Settings:
+        if not (file and file.is_file() and file.stat().st_size):  # a pipe is empty by now: that would be all defaults
+            raise UsageError(f"{file}: not a file that has something in it")
+        return read()
+
     settings = read()
     doctor.require()
     if settings.user:
@@ -117,7 +122,7 @@ def run_trace(flags: dict[str, Any]) -> int:
 
     from ringspan import trace  # noqa: PLC0415
 
-    return trace.run(trace.Run(settings, executables, stop, starts, read if file else None))
+    return trace.run(trace.Run(settings, executables, stop, starts, read_again if file else None))
 
 
 def run_doctor(flags: dict[str, Any]) -> int:

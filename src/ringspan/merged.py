@@ -12,6 +12,19 @@ import yaml
 from ringspan import config, redact, schema
 
 
+class Dumper(yaml.SafeDumper):
+    """Quotes what config.Loader would not read as text."""
+
+
+Dumper.yaml_implicit_resolvers = {
+    first: [
+        *yaml.SafeDumper.yaml_implicit_resolvers.get(first, []),
+        *config.Loader.yaml_implicit_resolvers.get(first, []),
+    ]
+    for first in {*yaml.SafeDumper.yaml_implicit_resolvers, *config.Loader.yaml_implicit_resolvers}
+}
+
+
 def _safe(key: str, value: Any) -> Any:
     return redact.setting(value) if key in config.URLS and value else value
 
@@ -23,7 +36,9 @@ def text(flags: dict[str, Any], file: Path | None) -> str:
     lines = []
     for key, value in asdict(settings).items():
         source = "flag" if key in on_line else "file" if in_file.get(key) is not None else "default"
-        printed = yaml.safe_dump({key: _safe(key, value)}, sort_keys=False, width=1000).rstrip("\n").split("\n")
+        printed = (
+            yaml.dump({key: _safe(key, value)}, Dumper=Dumper, sort_keys=False, width=1000).rstrip("\n").split("\n")
+        )
         lines += [f"{printed[0]}  # {source}", *printed[1:]]
     return "\n".join([*lines, *_variables()]) + "\n"
 

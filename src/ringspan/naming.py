@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote
@@ -23,6 +24,9 @@ WORDS_MAX, PLACES_MAX = 4096, 256
 RUNTIME_UNITS = {
     "containerd", "cri-docker", "crio", "docker", "k3s", "k3s-agent", "kubelet", "podman", "rke2-agent", "rke2-server",
 }  # fmt: skip
+
+
+TRANSIENT = re.compile(r"run-(?:[ur][0-9a-f]+|p\d+-i\d+)")  # units of systemd-run, each of a name of its own
 
 
 class Process(NamedTuple):
@@ -54,6 +58,10 @@ def _unit(place: Placement) -> str:
     return "" if place.container_id and name in RUNTIME_UNITS else name
 
 
+def _is_lasting(unit: str) -> bool:
+    return bool(unit) and not TRANSIENT.fullmatch(unit)
+
+
 def _placed(place: Placement) -> dict[str, str]:
     """Return the attributes of a place."""
     found = {
@@ -70,7 +78,7 @@ def identity_of(process: Process, directories: Directories = NO_NAMES) -> Identi
     declared, place = _declared(variables(process)), placement(process.cgroup)
     told = directories.get(place.pod_uid, place.container_id)
     name: str | None = declared.pop("service.name", "") or told.pop("service.name", "")
-    name = name or place.inner.removesuffix(".service") or _unit(place)
+    name = name or next((one for one in (place.inner.removesuffix(".service"), _unit(place)) if _is_lasting(one)), "")
     name = name or command_line.name(process.arguments, process.executable) or Path(process.executable).name
     name = name or command_line.program(process.arguments) or NAMELESS
     of_service = {key: value for key, value in told.items() if key.startswith("service.")}

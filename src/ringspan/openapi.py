@@ -104,5 +104,8 @@ def paths(file: str, where: str) -> list[str]:
 
 
 def _base(url: str) -> str:
-    """Return the path of a server's URL, in which a variable of the host's may stand."""
-    return urlsplit(VARIABLE.sub("v", url) if "://" in url else url).path.rstrip("/")
+    """Return the path of a server's URL, with its variables as parameters; the host's do not matter."""
+    if "://" in url:
+        authority, slash, path = url.partition("://")[2].partition("/")
+        url = f"http://{VARIABLE.sub('v', authority)}{slash}{path}"
+    return urlsplit(url).path.rstrip("/")

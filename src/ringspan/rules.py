@@ -20,6 +20,7 @@ VARIABLES = ("OTEL_SERVICE_NAME", "OTEL_RESOURCE_ATTRIBUTES")
 OF_PROCESS = ("exe", "command_line", "cgroup", "unit", "container")  # globs; `environment` is one for each variable
 MATCH = (*OF_PROCESS, "environment", "port", "role", "path")
 SETTABLE = re.compile(r"[a-z][a-z0-9_.-]{0,99}")
+PATH = re.compile(r"[/*?\[]")  # how a glob of paths begins
 OURS = ("telemetry.", "ringspan.")
 
 
@@ -85,6 +86,13 @@ def _glob(given: Any, where: str, ending: str = "") -> re.Pattern[str]:
     return re.compile("|".join(f"(?:{fnmatch.translate(glob + ending)})" for glob in globs), re.DOTALL)
 
 
+def _path(given: Any, where: str) -> re.Pattern[str]:
+    for one in values.sequence(given, RULES_MAX, where):
+        if not PATH.match(values.text(one, where)):
+            raise UsageError(f"{where}: {values.shown(one)} matches no path", "paths begin with /")
+    return _glob(given, where)
+
+
 def name_by_port(rules: tuple[Rule, ...]) -> bool:
     """Whether a process may be called otherwise on another port."""
     return any(rule.attributes and rule.ports for rule in rules)
@@ -140,7 +148,7 @@ def _conditions(match: dict[str, Any], where: str) -> dict[str, Any]:
         "variables": tuple((key, _glob(one, f"{where}: {key}")) for key, one in environment.items()),
         "ports": frozenset(values.number(port, PORT, f"{where}: port") for port in ports),
         "role": values.choice(role, ROLES, f"{where}: role") if role is not None else "",
-        "path": _glob(match["path"], f"{where}: path") if "path" in match else None,
+        "path": _path(match["path"], f"{where}: path") if "path" in match else None,
     }
 
 

@@ -54,7 +54,8 @@ def _mapping(properties: dict[str, Any]) -> dict[str, Any]:
 
 def _rule() -> dict[str, Any]:
     glob = _some(TEXT, rules.RULES_MAX)
-    match = dict.fromkeys((*rules.OF_PROCESS, "path"), glob) | {
+    match = dict.fromkeys(rules.OF_PROCESS, glob) | {
+        "path": _some({"type": "string", "pattern": f"^{rules.PATH.pattern}[^\\u0000]*$"}, rules.RULES_MAX),
         "environment": _mapping(dict.fromkeys(rules.VARIABLES, glob)) | {"minProperties": 1},
         "port": _some({"type": "integer", "minimum": rules.PORT[0], "maximum": rules.PORT[1]}, rules.RULES_MAX),
         "role": {"enum": list(rules.ROLES)},

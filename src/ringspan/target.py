@@ -41,9 +41,9 @@ def split_authority(authority: str) -> tuple[str, int | None]:
     authority = redact.host_of(redact.QUERY.split(authority, maxsplit=1)[0]).partition("/")[0]
     match = AUTHORITY.fullmatch(authority)
     if not match:
-        return authority, None
+        return redact.agent(authority), None  # no host, but whatever was sent
     port = int(match[2]) if match[2] else None
-    return match[1].strip("[]"), port if port and port < 65536 else None
+    return redact.agent(match[1].strip("[]")), port if port and port < 65536 else None
 
 
 def address(family: int, raw: bytes) -> str:

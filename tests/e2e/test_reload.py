@@ -14,8 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from peers.process import wait_until
+
 from .test_hostile import Answering, serving
-from .tracer import SOURCES, trace
+from .tracer import SOURCES, Tracer, trace
 
 pytestmark = pytest.mark.root
 RELOADS = 20
@@ -60,6 +62,28 @@ def test_no_record_is_lost_by_reading_settings_again(tmp_path: Path) -> None:
     assert "only a new start changes connections" in ended.ledger
     assert "settings are kept as they were: " in ended.ledger
     assert "did you mean 'interval'?" in ended.ledger
+
+
+def test_a_file_that_is_empty_or_a_pipe_changes_nothing(tmp_path: Path) -> None:
+    """A pipe has been read by then, and an editor may empty a file before it writes: all would be as if not said."""
+    config, pipe = tmp_path / "ringspan.yaml", tmp_path / "pipe"
+    config.write_text("interval: 1\nredact_keys: [shoe]\n")
+    os.mkfifo(pipe)
+
+    def told(tracer: Tracer, words: str, count: int) -> None:
+        os.kill(tracer.pid, signal.SIGHUP)
+        assert wait_until(lambda: sum(words in line for line in tracer.errors()) == count, 10), tracer.errors()
+
+    with trace("--port", "1", "--config", str(config)) as tracer:
+        config.write_text("")
+        told(tracer, "settings are kept as they were", 1)
+        pipe.rename(config)
+        told(tracer, "settings are kept as they were", 2)
+        config.unlink()
+        told(tracer, "settings are kept as they were", 3)
+        config.write_text("interval: 3\nredact_keys: [shoe]\n")
+        told(tracer, "settings read again: changed interval", 1)
+        assert not any("redact_keys" in line for line in tracer.errors())
 
 
 def test_a_long_document_is_read_beside_the_drain(tmp_path: Path) -> None:

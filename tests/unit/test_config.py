@@ -116,6 +116,22 @@ def test_a_file_without_end_is_refused() -> None:
         config.merge({}, Path("/dev/zero"))
 
 
+def test_what_default_yaml_gives_as_examples_can_be_read() -> None:
+    comments = [line.partition("#")[2] for line in (config_folder() / "default.yaml").read_text().splitlines()]
+    examples = [one.strip() for one in comments if one.startswith(" - ")]
+    examples += [f"x: {one}" for comment in comments for one in re.findall(r"\[[^\]]*\]", comment)]
+    assert len(examples) > 10
+    for one in examples:
+        yaml.load(one, config.Loader)
+
+
+@pytest.mark.parametrize("text", ["1e3", "123e45", "0x1f", "1_000", "off", "0012", "1:30", "2026-01-01", "~", ".5"])
+def test_what_is_printed_is_read_as_it_was(tmp_path: Path, text: str) -> None:
+    given = config.merge({"exe": [text]}, None)
+    printed = merged.text({"exe": [text]}, None)
+    assert config.merge({}, write(tmp_path, printed)).exe == given.exe
+
+
 def test_default_yaml_says_something_of_every_setting() -> None:
     said = schema._descriptions()
     assert {one.name for one in fields(config.Settings) if len(said.get(one.name, "")) < 10} == set()
@@ -151,6 +167,8 @@ def test_the_schema_that_is_shipped_is_the_codes() -> None:
         ("{rules: [{match: {exe: []}, drop: true}]}", False),
         ("{rules: [{match: {port: 0}, drop: true}]}", False),
         ("{rules: [{match: {role: boss}, drop: true}]}", False),
+        ("{rules: [{match: {path: healthz}, drop: true}]}", False),
+        ("{rules: [{match: {path: ['*.js', '?x', '[/]a']}, drop: true}]}", True),
         ("{rules: [{match: {environment: {PATH: a}}, drop: true}]}", False),
         ("{rules: [{sample: 1.5}]}", False),
         ("{rules: [{set: {Name: a}}]}", False),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ringspan.containers import Placement, placement
+from ringspan.naming import Process, identity_of
 
 ID, INNER = "4f9b0e6b7a" + "c1d2e3f405" * 5 + "abcd", "e" * 64
 UID = "5a1c9f3e-0b2d-4c6e-8f10-123456789abc"
@@ -106,3 +107,10 @@ CASES = [
 def test_what_a_path_says(cgroup: str, want: Placement) -> None:
     assert placement(cgroup) == want
     assert placement(f"{cgroup}\n") == want
+
+
+@pytest.mark.parametrize("unit", ["run-u123", "run-r0123456789abcdef0123456789abcdef", "run-p4321-i8765"])
+def test_a_unit_that_lives_for_one_run_names_no_service(unit: str) -> None:
+    for cgroup in (f"0::/system.slice/{unit}.service\n", f"0::/system.slice/{unit}.scope\n"):
+        process = Process(b"python3\0/srv/shop.py\0", b"", cgroup, "/usr/bin/python3")
+        assert identity_of(process).service_name == "shop"

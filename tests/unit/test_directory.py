@@ -232,6 +232,24 @@ def test_pods(tmp_path: Path) -> None:
     assert asked == ["/pods Bearer abc"]
 
 
+def test_over_plain_http_no_token_is_sent_but_one_that_was_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def answer(to: BaseHTTPRequestHandler) -> None:
+        asked.append(str(to.headers.get("Authorization")))
+        send(to, json.dumps({"items": [pod()]}).encode())
+
+    monkeypatch.setattr(kubelet, "ACCOUNT", tmp_path)
+    (tmp_path / "token").write_text("abc\n")
+    with serving(socketserver.ThreadingTCPServer, ("127.0.0.1", 0), answer) as server:
+        found = kubelet.directory(kubelet.Kubelet(f"http://127.0.0.1:{server.server_address[1]}"))
+        found.start()
+        assert found.get(UID) == POD
+    assert asked == ["None"]
+
+
 @pytest.mark.parametrize(
     ("meta", "want"),
     [

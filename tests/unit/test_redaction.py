@@ -364,6 +364,16 @@ def test_userinfo_after_more_slashes_than_two(scheme: str, slashes: str) -> None
     assert not any("hunter2" in key.endpoint for key, _ in counts.totals())
 
 
+@pytest.mark.parametrize(
+    "host", ["token=hunter2", "a;token=hunter2", "bearer hunter2aa", "ghp_hunter2hunter2hunter2", "x token=hunter2:80"]
+)
+def test_a_host_that_is_none_holds_no_secret(host: str) -> None:
+    given = {"host": host.encode(), "host_bytes": len(host)}
+    for ends in ({}, CLIENT):
+        shown = describe(row(**given, **ends)).attributes
+        assert not any("hunter2" in str(value) for value in shown.values()), shown
+
+
 def test_a_user_agent_holds_no_token() -> None:
     agent = f"app/1 (Bearer {JWT}) {GITHUB} {JWT}".encode()
     found = describe(row(user_agent=agent, user_agent_bytes=len(agent))).attributes["user_agent.original"]

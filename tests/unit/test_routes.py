@@ -123,6 +123,21 @@ def test_the_paths_of_a_document(tmp_path: Path, text: str) -> None:
     assert source.templates.match("/v2/carts/7") == "/v2/carts/{id}"
 
 
+@pytest.mark.parametrize(
+    ("url", "base"),
+    [
+        ("https://{user}.example:{port}/{basePath}/", "/{basePath}"),
+        ("https://{host}", ""),
+        ("{scheme}://h/v1", "/v1"),
+        ("/{version}", "/{version}"),
+    ],
+)
+def test_variables_of_servers(tmp_path: Path, url: str, base: str) -> None:
+    (tmp_path / "api").write_text(json.dumps({"servers": [{"url": url}], "paths": {"/a": {}}}))
+    assert openapi.paths(str(tmp_path / "api"), "t") == [f"{base}/a"]
+    assert routes.parse([{"openapi": str(tmp_path / "api")}], "routes")
+
+
 def test_a_swagger_document(tmp_path: Path) -> None:
     for text in ("swagger: '2.0'\nbasePath: /api\npaths: {/a: {}}\n", '{"basePath": "/api", "paths": {"/a": {}}}'):
         (tmp_path / "api").write_text(text)

@@ -79,6 +79,7 @@ def test_what_is_not_known_matches_no_condition(key: str) -> None:
         ({"dropp": True}, "unknown key 'dropp'; did you mean 'drop'?"),
         ({"match": {"ports": 80}, "drop": True}, "rules 1: match: unknown key 'ports'; did you mean 'port'?"),
         ({"match": {"path": "/a"}, "set": {"service.name": "a"}}, "a path does not tell one"),
+        ({"match": {"path": ["/a", "healthz"]}, "drop": True}, "path: 'healthz' matches no path"),
         ({"match": {"environment": {"PASSWORD": "x"}}, "drop": True}, "no other variable of a process is kept"),
         ({"match": {"environment": 3}, "drop": True}, "match: environment: 3 is not a mapping"),
         ({"set": {"telemetry.sdk.name": "a"}}, "'telemetry.sdk.name' is not an attribute that can be set"),

@@ -57,7 +57,8 @@ def _connection(to: Kubelet) -> http.client.HTTPConnection:
 
 def _pods(to: Kubelet) -> list[dict[str, Any]]:
     headers = {"Accept": "application/json"}
-    if token := _file(to.token, "token"):  # anew each time: tokens of service accounts are short-lived
+    # Anew each time: tokens of service accounts are short-lived; over plain HTTP only one that was named is sent.
+    if token := to.token if urlsplit(to.url).scheme == "http" else _file(to.token, "token"):
         with token.open(encoding="ascii") as file:
             headers["Authorization"] = f"Bearer {file.read(TOKEN_MAX).strip()}"
     connection = _connection(to)
