@@ -1,4 +1,4 @@
-"""What is done with sessions beside requests: writes of nothing, second references, forks, very many of them."""
+"""What is done with sessions beside requests: writes of nothing, looks ahead, second references, forks, very many of them."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def is_exchange(row: Row) -> bool:
     return bool(row["name"] == "GET")
 
 
-@pytest.mark.parametrize("how", ["plain", "ex", "zero", "shared", "zero,ex,shared"])
+@pytest.mark.parametrize("how", ["plain", "ex", "zero", "shared", "peek", "peek,ex", "zero,ex,shared"])
 def test_a_client(tmp_path: Path, ports: Ports, how: str) -> None:
     """Whole exchanges, whatever is done between their calls."""
     with (
@@ -83,7 +83,9 @@ def test_a_client_that_reads_by_what_is_not_followed(tmp_path: Path, ports: Port
     assert seen(rows, "server") == EXPECTED
 
 
-@pytest.mark.parametrize("how", ["plain", "ex", "zero", "shared", "fork", "fork,shared"])
+@pytest.mark.parametrize(
+    "how", ["plain", "ex", "zero", "shared", "peek", "peek,ex", "fork", "fork,shared", "fork,peek"]
+)
 def test_a_server(tmp_path: Path, ports: Ports, how: str) -> None:
     """As of a client; a child that goes on with a session of its parent's goes on with what is known of it."""
     port = ports.take()

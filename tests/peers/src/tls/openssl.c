@@ -7,7 +7,7 @@
  * HOW is made of words, parted by commas: plain; ex (SSL_read_ex, SSL_write_ex); bio (BIO_read,
  * BIO_write); half (with bio: reads are, writes are not); zero (writes of no bytes); shared (one of
  * two references is freed in the midst of an exchange); fork (each connection is served by a child,
- * forked after the handshake). */
+ * forked after the handshake); peek (what is read is looked at first). */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <signal.h>
@@ -31,6 +31,7 @@ int SSL_set_fd(SSL *ssl, int fd);
 int SSL_connect(SSL *ssl);
 int SSL_accept(SSL *ssl);
 int SSL_read(SSL *ssl, void *to, int bytes);
+int SSL_peek(SSL *ssl, void *to, int bytes);
 int SSL_write(SSL *ssl, const void *from, int bytes);
 int SSL_get_error(const SSL *ssl, int result);
 int SSL_shutdown(SSL *ssl);
@@ -38,6 +39,7 @@ void SSL_free(SSL *ssl);
 #ifdef WITH_EX /* which BoringSSL has not */
 int SSL_up_ref(SSL *ssl);
 int SSL_read_ex(SSL *ssl, void *to, size_t bytes, size_t *moved);
+int SSL_peek_ex(SSL *ssl, void *to, size_t bytes, size_t *moved);
 int SSL_write_ex(SSL *ssl, const void *from, size_t bytes, size_t *moved);
 #endif
 #ifdef WITH_BIO
@@ -69,8 +71,25 @@ static int asked(const char *word)
 	return strstr(how, word) != 0;
 }
 
+/* Look at what is to be read, a part of it first. */
+static void look(struct session *s, char *to, int room)
+{
+#ifdef WITH_EX
+	size_t moved = 0;
+
+	if (asked("ex")) {
+		SSL_peek_ex(s->ssl, to, 3, &moved);
+		return;
+	}
+#endif
+	SSL_peek(s->ssl, to, 3);
+	SSL_peek(s->ssl, to, room);
+}
+
 static int receive(struct session *s, char *to, int room)
 {
+	if (asked("peek"))
+		look(s, to, room);
 #ifdef WITH_BIO
 	if (s->bio)
 		return BIO_read(s->bio, to, room);
