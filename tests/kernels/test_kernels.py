@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import sys
 from collections.abc import Iterator
@@ -51,31 +52,34 @@ def test_capture_under_kernel(kernel: str, capture: str, results: Results) -> No
     assert not cell.left_out
 
 
+AUTO = shlex.join(
+    [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/e2e/test_auto.py", "-k", "auto_is"]
+)
+
+
+def in_guest(script: str, words: str = "") -> str:
+    kernel = next(one for one in KERNELS if one.name == LOCKED_DOWN)
+    guest = Guest({"RINGSPAN_TEST_SLOWNESS": "8"}, words=words)
+    return run_in(kernel, ["sh", "-c", script], timeout=600, guest=guest).output
+
+
 @pytest.mark.timeout(1800)
 def test_lockdown_integrity_takes_away_no_capture(results: Results) -> None:
     """There kprobes and reading memory by BPF are still allowed; what `auto` takes is what doctor says."""
-    kernel = next(one for one in KERNELS if one.name == LOCKED_DOWN)
     result_of(results, LOCKED_DOWN)
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "tests/e2e/test_auto.py",
-        "-k",
-        "auto_is",
-    ]
-    script = f"cat /sys/kernel/security/lockdown; exec {shlex.join(command)}"
-    ran = run_in(
-        kernel,
-        ["sh", "-c", script],
-        timeout=600,
-        guest=Guest({"RINGSPAN_TEST_SLOWNESS": "8"}, words="lockdown=integrity"),
-    )
-    assert "[integrity]" in ran.output
-    assert "1 passed" in ran.output, ran.output[-4000:]
+    said = in_guest(f"cat /sys/kernel/security/lockdown; exec {AUTO}", "lockdown=integrity")
+    assert "[integrity]" in said
+    assert "1 passed" in said, said[-4000:]
+
+
+@pytest.mark.timeout(1800)
+def test_where_functions_cannot_be_traced_system_calls_are(results: Results) -> None:
+    result_of(results, LOCKED_DOWN)
+    doctor = shlex.join([sys.executable, "-m", "ringspan.cli", "doctor"])
+    said = in_guest(f"echo 0 > /proc/sys/kernel/ftrace_enabled; {doctor} | grep capture; exec {AUTO}")
+    found = re.findall(r"^(\w+) +capture \w+ \((.+?)\): (\w+)", said, re.MULTILINE)
+    assert found == [("no", "fentry", "not"), ("no", "kprobe", "not"), ("ok", "raw tracepoints", "available")]
+    assert "1 passed" in said, said[-4000:]
 
 
 @pytest.mark.timeout(1800)
