@@ -162,7 +162,7 @@ def _print_tls(settings: Settings) -> None:
     from ringspan.tls import report  # noqa: PLC0415 - a start must not wait for it
     from ringspan.tls.libraries import Wanted  # noqa: PLC0415
 
-    for line in report.lines(Wanted(tuple(settings.tls_include), tuple(settings.tls_exclude))):
+    for line in report.lines(Wanted(tuple(settings.tls_include), tuple(settings.tls_exclude)).resolved()):
         print(line)
 
 

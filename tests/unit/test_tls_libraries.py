@@ -129,6 +129,18 @@ def test_which_files_are_looked_into(path: str, wanted: bool) -> None:
     assert not Wanted(include=(path,), exclude=("*",))(path)
 
 
+def test_what_is_excluded_as_the_linker_names_it_is_so_where_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, link = tmp_path / "libssl[1].so.3.0.7", tmp_path / "libssl.so.3"
+    real.touch()
+    link.symlink_to(real)
+    monkeypatch.setattr(libraries, "cached", lambda: [str(link)])
+    assert Wanted(exclude=("*/libssl.so.3",))(str(real))
+    assert not Wanted(exclude=("*/libssl.so.3",)).resolved()(str(real))
+    assert Wanted(exclude=("*/libgnutls*",)).resolved()(str(real))
+
+
 def test_the_linkers_cache_is_read_as_ldconfig_does() -> None:
     ldconfig = shutil.which("ldconfig", path="/usr/sbin:/sbin:/usr/bin")
     if not ldconfig:

@@ -191,7 +191,7 @@ def serve(channel: socket.socket) -> None:
         return
     told = json.loads(said)
     files = Files(told["pids"] if btf.has_uprobe_multi() else ())
-    attacher = Attacher(Wanted(tuple(told["include"]), tuple(told["exclude"])), files)
+    attacher = Attacher(Wanted(tuple(told["include"]), tuple(told["exclude"])).resolved(), files)
     watch = Watch(attacher, channel)  # before: where perf_event_paranoid is 3 (Debian's), it takes CAP_SYS_ADMIN
     privileges.limit_to_attaching(by_events=not btf.has_uprobe_multi())
     die_with_parent(signal.SIGKILL)  # whatever it hangs in

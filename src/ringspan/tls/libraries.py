@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import glob
 import os
 import re
 import struct
@@ -33,6 +34,11 @@ class Wanted:
     def excludes(self, path: str) -> bool:
         """Whether a file is not to be followed, if this is one of its paths."""
         return _matches(path, self.exclude)
+
+    def resolved(self) -> Wanted:
+        """Exclude files by where the linker's names lead, too: what is mapped has no other path."""
+        led = {glob.escape(os.path.realpath(path)) for path in cached() if self.excludes(path)}
+        return Wanted(self.include, (*self.exclude, *sorted(led)))
 
     def _may_be(self, path: str) -> bool:
         name = path.rpartition("/")[2]
