@@ -82,6 +82,7 @@ def attributes(identity: Identity) -> dict[str, str]:
     out["service.instance.id"] = str(uuid.uuid5(NAMESPACE, "|".join(part or "" for part in parts)))
     if identity.executable:
         out["process.executable.path"] = identity.executable
+        out["process.executable.name"] = identity.executable.rpartition("/")[2]
     return out | also | {"telemetry.distro.name": "ringspan", "telemetry.distro.version": __version__}
 
 

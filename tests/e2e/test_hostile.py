@@ -216,7 +216,7 @@ def test_after_a_call_that_could_not_be_followed_the_next_request_is_seen() -> N
 
 def test_an_end_comes_in_time_whatever_is_left_to_read() -> None:
     """What a stranger's targets, each of which takes milliseconds, leave in the ring at the end is lost and counted."""
-    intricate, count = "a:/b@" * 120, 2500
+    intricate, count = "a:/b@" * 120, 4000
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answering)
     with serving(server) as port, trace("--port", str(port)) as tracer:
         os.kill(tracer.pid, signal.SIGSTOP)
@@ -227,12 +227,9 @@ def test_an_end_comes_in_time_whatever_is_left_to_read() -> None:
         os.kill(tracer.pid, signal.SIGCONT)
         ended = tracer.stop()
     assert ended.seconds < 6 * SLOWNESS
-    told = re.search(
-        r"exchanges: seen (\d+) = recorded (\d+) .* \+ lost \(no time left at the end\) (\d+)$",
-        ended.ledger,
-        re.MULTILINE,
-    )
+    told = re.search(r"exchanges: seen (\d+) = recorded (\d+) .*", ended.ledger)
     assert told, ended.ledger
-    seen, recorded, lost = map(int, told.groups())
-    assert (seen, recorded + lost) == (2 * count, 2 * count)
-    assert recorded
+    left = re.search(r"lost \(no time left at the end\) (\d+)$", told[0])  # none on a very fast machine
+    lost = int(left[1]) if left else 0
+    assert (int(told[1]), int(told[2]) + lost) == (2 * count, 2 * count)
+    assert int(told[2])
