@@ -69,12 +69,16 @@ def table(found: list[Found]) -> str:
     rows: dict[tuple[str, str, str], list[Found]] = defaultdict(list)
     for one in found:
         rows[one[:3]].append(one)
-    lines = ["| " + " | ".join(TITLES) + " |", "|" + " --- |" * len(TITLES)]
+    lines = [_row(TITLES), "|" + " --- |" * len(TITLES)]
     for kind, some in rows.items():
         words = {one.role: one.word for one in some}
         programs = ", ".join(dict.fromkeys(one.program for one in some))
-        lines.append("| " + " | ".join([*kind, *(words.get(role, "not tested") for role in ROLES), programs]) + " |")
+        lines.append(_row([*kind, *(words.get(role, "not tested") for role in ROLES), programs]))
     return "\n".join(lines)
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
 def merged(old: str, new: str, kinds: Sequence[tuple[str, ...]], *, is_whole: bool) -> str:
@@ -98,7 +102,7 @@ def _kept(line: str, *, is_whole: bool) -> str:
 
 def with_those_not_run(text: str) -> str:
     """Add the rows of what there are no tests of, and why."""
-    return "\n".join([text, *("| " + " | ".join([*kind, "not run", "not run", why]) + " |" for kind, why in NOT_RUN)])
+    return "\n".join([text, *(_row([*kind, "not run", "not run", why]) for kind, why in NOT_RUN)])
 
 
 def write(text: str, path: Path = README, *, is_whole: bool) -> None:

@@ -61,23 +61,30 @@ def in_thread(work: Callable[..., None], *args: object) -> Iterator[None]:
     assert not thread.is_alive()
 
 
+def serve_each(listener: socket.socket, serve: Callable[[socket.socket], None]) -> None:
+    """Serves one connection after another and closes it, until the listener is shut."""
+    while True:
+        try:
+            connection, _ = listener.accept()
+        except OSError:
+            return
+        with connection:
+            serve(connection)
+
+
 @contextmanager
 def answering(port: int = 0) -> Iterator[int]:
     """Answers one request on each connection, and closes it; the port."""
-    with socket.create_server(("127.0.0.1", port), backlog=512) as listener:
 
-        def serve() -> None:
-            while True:
-                try:
-                    connection, _ = listener.accept()
-                except OSError:
-                    return
-                with connection:
-                    connection.sendall(ok(int(connection.recv(4096).split()[1].rpartition(b"/")[2])))
+    def serve(connection: socket.socket) -> None:
+        connection.sendall(ok(int(connection.recv(4096).split()[1].rpartition(b"/")[2])))
 
-        with in_thread(serve):
-            yield listener.getsockname()[1]
-            listener.shutdown(socket.SHUT_RDWR)
+    with (
+        socket.create_server(("127.0.0.1", port), backlog=512) as listener,
+        in_thread(serve_each, listener, serve),
+    ):
+        yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)
 
 
 def exchanges(port: int, numbers: range) -> None:

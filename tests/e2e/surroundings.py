@@ -8,6 +8,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from .numbered import serve_each
+
 
 @contextmanager
 def environment(**values: str) -> Iterator[None]:
@@ -34,21 +36,14 @@ def exchange(port: int, request: bytes) -> None:
 @contextmanager
 def answering(answers: dict[bytes, bytes | None]) -> Iterator[int]:
     """A server that gives each target its answer, or none, and closes."""
+
+    def serve(connection: socket.socket) -> None:
+        answer = answers.get(connection.recv(65536).split(b" ")[1].split(b"?")[0])
+        if answer:
+            connection.sendall(answer)
+
     with socket.create_server(("127.0.0.1", 0)) as listener:
-
-        def serve() -> None:
-            while True:
-                try:
-                    connection, _ = listener.accept()
-                except OSError:
-                    return
-                with connection:
-                    head = connection.recv(65536)
-                    answer = answers.get(head.split(b" ")[1].split(b"?")[0])
-                    if answer:
-                        connection.sendall(answer)
-
-        threading.Thread(target=serve, daemon=True).start()
+        threading.Thread(target=serve_each, args=(listener, serve), daemon=True).start()
         yield listener.getsockname()[1]
 
 

@@ -16,6 +16,7 @@ from peers.servers import start
 from peers.test_peers import available
 
 from .collector import collector, free_port
+from .numbered import serve_each
 from .test_command_line import begin, end
 from .tracer import trace
 
@@ -79,7 +80,8 @@ def test_the_end_comes_within_two_seconds(protocol: str, how: str) -> None:
             hole.listen()
         if how == "refusing":
             hole.listen()
-            threading.Thread(target=refuse, args=(hole,), daemon=True).start()
+            resetting = (hole, lambda connection: connection.recv(10))  # closed with more to read
+            threading.Thread(target=serve_each, args=resetting, daemon=True).start()
         url = f"http://127.0.0.1:{hole.getsockname()[1]}"
         tracer = begin("--show", "none", "--port", str(server.port), "--otlp", url, "--protocol", protocol)
         load.wrk_run(f"{server.url}/api/users", 4, 1, 1)
@@ -88,14 +90,3 @@ def test_the_end_comes_within_two_seconds(protocol: str, how: str) -> None:
     assert seconds < 2
     assert "acknowledged 0" in err
     assert "off by" not in err
-
-
-def refuse(listener: socket.socket) -> None:
-    """Resets every connection as soon as it says something."""
-    while True:
-        try:
-            connection, _ = listener.accept()
-        except OSError:
-            return
-        with connection:
-            connection.recv(10)

@@ -89,7 +89,7 @@ def test_a_clients_series_says_whom_it_called() -> None:
 def test_absolute_targets_name_the_server() -> None:
     metrics = metrics_of()
     targets = [b"http://a/x", b"http://b/x"]
-    metrics.add(batch(*[{**CLIENT, "target": t} for i, t in enumerate(targets)]), 0, 1)
+    metrics.add(batch(*[{**CLIENT, "target": t} for t in targets]), 0, 1)
     assert {a["server.address"] for _, a, _ in points_of(metrics)[CLIENT_NAME]} == {"a", "b"}
 
 
