@@ -56,8 +56,6 @@ static __always_inline void judge_socketless(struct connection *c, const struct 
 	if (c->socketless || c->other || call->sockets || call->function == TLS_GET_ERROR)
 		return;
 	c->socketless = 1;
-	if (c->born && admitted(c)) /* an older one's connection was not counted when it began */
-		count(COUNTER_TLS_IN_MEMORY);
 }
 
 /* A call has ended unseen: if it was on no socket, that can be told of it by now; what it has moved

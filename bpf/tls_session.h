@@ -102,6 +102,9 @@ static __always_inline void note_plain_text(struct connection *c)
 	c->shown = 1;
 	if (c->hello)
 		count(COUNTER_TLS_SHOWN);
+	/* an older one's connection was not counted when it began, nor is one that has sent nothing */
+	if (c->socketless && c->born && admitted(c))
+		count(COUNTER_TLS_IN_MEMORY);
 	if (!c->born && !c->resumed && admitted(c))
 		count(COUNTER_TLS_LATE);
 }

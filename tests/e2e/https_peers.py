@@ -113,6 +113,36 @@ async def main():
         await server.serve_forever()
 asyncio.run(main())
 """
+AIOHTTP_CLIENT = """
+import aiohttp, asyncio, ssl, sys
+ca, *urls = sys.argv[1:]
+async def main():
+    connector = aiohttp.TCPConnector(ssl=ssl.create_default_context(cafile=ca))
+    async with aiohttp.ClientSession(connector=connector, raise_for_status=True) as session:
+        for url in urls:
+            async with session.get(url) as answer:
+                await answer.read()
+asyncio.run(main())
+"""
+AIOHTTP_SERVER = """
+import ssl, sys
+from aiohttp import web
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain(sys.argv[2])
+async def answer(request):
+    return web.Response(text="small\\n")
+app = web.Application()
+app.router.add_get("/small", answer)
+web.run_app(app, host="127.0.0.1", port=int(sys.argv[1]), ssl_context=context, print=None)
+"""
+UVICORN = """
+import sys, uvicorn
+async def app(scope, receive, send):
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"6")]})
+    await send({"type": "http.response.body", "body": b"small\\n"})
+port, pem = sys.argv[1:]
+uvicorn.run(app, port=int(port), ssl_certfile=pem, ssl_keyfile=pem, lifespan="off", log_level="warning")
+"""
 CURL_CFFI = """
 import sys
 from curl_cffi import requests
@@ -150,6 +180,9 @@ SOURCES = {
     "requests": REQUESTS,
     "asyncio-client": ASYNCIO_CLIENT,
     "asyncio-server": ASYNCIO_SERVER,
+    "aiohttp-client": AIOHTTP_CLIENT,
+    "aiohttp-server": AIOHTTP_SERVER,
+    "uvicorn": UVICORN,
     "curl-cffi": CURL_CFFI,
     "node-client": NODE_CLIENT,
     "node-server": NODE_SERVER,
@@ -187,6 +220,10 @@ PEERS = [
     Peer("asyncio", PYTHON_MEMORY, "client", "{python} -c @asyncio-client {port} {folder}/ca.pem {paths}",
          in_memory=True),
     Peer("asyncio", PYTHON_MEMORY, "server", "{python} -c @asyncio-server {port} {folder}/server.pem", in_memory=True),
+    Peer("aiohttp", PYTHON_MEMORY, "client", "{program} -c @aiohttp-client {folder}/ca.pem {urls}", "aiohttp", in_memory=True),
+    Peer("aiohttp", PYTHON_MEMORY, "server", "{program} -c @aiohttp-server {port} {folder}/server.pem", "aiohttp",
+         in_memory=True),
+    Peer("uvicorn", PYTHON_MEMORY, "server", "{program} -c @uvicorn {port} {folder}/server.pem", "uvicorn", in_memory=True),
     *(
         Peer(f"a C program ({need.removeprefix('tls-')})", kind, role, HOW["openssl"][role], need)
         for need, kind in (("tls-static", STATIC), ("tls-openssl11", OPENSSL11), ("tls-boringssl", BORINGSSL))

@@ -19,7 +19,7 @@ from peers.process import wait_until
 
 from .https_peers import COUNTED, NO_TEXT, PEERS, SEEN, Peer, begun, go
 from .tls_peers import answers, curl_urls, https_server, make_certificates, make_files, seen
-from .tracer import Tracer, trace
+from .tracer import SLOWNESS, Tracer, trace
 
 if TYPE_CHECKING:
     import subprocess
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.root
 if not shutil.which("nginx"):
     pytest.skip("needs nginx", allow_module_level=True)
-FOUND_S = 1.0  # within which a new program is attached to, on a busy machine too
+FOUND_S = 1.0 * SLOWNESS  # within which a new program is attached to, on a busy machine too
 PATHS = ("/small?0.0", "/small?0.1", "/small?0.2")
 EXPECTED = sorted(("GET", path, 200) for path in PATHS)
 LEDGERS = {  # of each connection: seen, shown, without plain text, in memory, not followed
@@ -58,7 +58,7 @@ def beside(peer: Peer, folder: Path, port: int) -> Iterator[None]:
         return
     with begun(peer.words_beside(port, folder), folder) as process:
         go(process)
-        assert wait_until(lambda: answers(port), 20)
+        assert wait_until(lambda: answers(port), 20 * SLOWNESS)
         yield
 
 
@@ -71,7 +71,7 @@ def ask(peer: Peer, folder: Path, port: int) -> str:
         watch(peer, process, port) as tracer,
     ):
         go(process)
-        assert process.wait(60) == 0, (folder / "output.log").read_text()
+        assert process.wait(60 * SLOWNESS) == 0, (folder / "output.log").read_text()
         return outcome(tracer, peer)
 
 
@@ -81,7 +81,7 @@ def serve(peer: Peer, folder: Path, port: int) -> str:
     make_files(folder)
     with begun(peer.words(port, folder), folder) as process, watch(peer, process, port) as tracer:
         go(process)
-        assert wait_until(lambda: answers(port), 20), (folder / "output.log").read_text()
+        assert wait_until(lambda: answers(port), 20 * SLOWNESS), (folder / "output.log").read_text()
         time.sleep(FOUND_S)
         curl_urls(folder, port, PATHS)
         return outcome(tracer, peer)
@@ -101,7 +101,7 @@ def is_exchange(row: Row) -> bool:
 def outcome(tracer: Tracer, peer: Peer) -> str:
     """Whether the peer was seen, by the rows and by the ledger; what is neither is said as it is."""
     other = "server" if peer.role == "client" else "client"
-    rows = tracer.rows(3 if peer.in_memory or peer.expected != SEEN else 6, timeout=3, where=is_exchange)
+    rows = tracer.rows(3 if peer.in_memory or peer.expected != SEEN else 6, timeout=3 * SLOWNESS, where=is_exchange)
     line = next(line for line in tracer.stop().ledger.splitlines() if "TLS connections" in line)
     numbers = [int(number) for number in re.findall(r" (\d+)", line)]
     connections = numbers[0] if peer.in_memory else numbers[0] // 2  # both ends are seen

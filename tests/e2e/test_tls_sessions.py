@@ -194,8 +194,8 @@ asyncio.run(main())
 HELLO = b"\x16\x03\x01\x00\x05hello"
 
 
-def test_older_sessions_in_memory_hide_no_connection_that_is_not_followed(tmp_path: Path, ports: Ports) -> None:
-    """Their own connections are as old, so are not among those that were seen to begin."""
+def test_other_sessions_in_memory_hide_no_connection_that_is_not_followed(tmp_path: Path, ports: Ports) -> None:
+    """Their own connections are as old, so are not among those that were seen to begin; nor are looks whether one listens."""
     port, other = ports.take(), ports.take()
     make_certificates(tmp_path)
     context = ssl.create_default_context(cafile=str(tmp_path / "ca.pem"))
@@ -217,6 +217,7 @@ def test_older_sessions_in_memory_hide_no_connection_that_is_not_followed(tmp_pa
             for session in [*old, begin(), *old]:
                 ask(session)
             for _ in range(3):
+                assert answers(port)
                 with socket.create_connection(("127.0.0.1", other)) as stranger:
                     stranger.sendall(HELLO)
                     assert stranger.recv(100) == b""

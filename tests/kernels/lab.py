@@ -21,6 +21,7 @@ GUEST = Path(__file__).with_name("guest.sh")
 SKIPPED = "program runs the kernel skipped"
 CAPTURES = ("fentry", "kprobe", "syscall")
 PEERS = ("nginx", "uring")
+HTTPS_PEERS = ("aiohttp", "node", "tls-go", "tls-rust", "tls-java", "gnutls-serv")
 AT_ONCE, TIMEOUT_SECONDS = 2, 1500.0
 KERNELS = (
     Kernel("newest", Source(("trixie", "trixie-backports"), "amd64")),
@@ -131,7 +132,7 @@ def _run(kernel: Kernel, captures: Iterable[str]) -> Result:
 
 def start_all(cells: Cells) -> dict[str, Future[Result]]:
     """Start all guests, some at a time; returns what will be their results."""
-    for name in PEERS:
+    for name in (*PEERS, *HTTPS_PEERS):
         build.ensure(name)  # in a guest nothing can be written here
     pool = ThreadPoolExecutor(AT_ONCE)
     return {kernel.name: pool.submit(run_kernel, kernel, cells[kernel.name]) for kernel in KERNELS}
