@@ -50,19 +50,24 @@ TO_BECOME = {
 
 
 @cache
-def _libraries() -> tuple[ct.CDLL, ct.CDLL]:
-    """Load libcap and libc; raises OSError."""
+def _libc() -> ct.CDLL:
+    return ct.CDLL(None, use_errno=True)
+
+
+@cache
+def _libcap() -> ct.CDLL:
+    """Load libcap; raises OSError."""
     libcap = ct.CDLL("libcap.so.2", use_errno=True)
     libcap.cap_from_text.restype = ct.c_void_p
     libcap.cap_from_text.argtypes = [ct.c_char_p]
     libcap.cap_set_proc.argtypes = libcap.cap_free.argtypes = [ct.c_void_p]
-    return libcap, ct.CDLL(None, use_errno=True)
+    return libcap
 
 
 def available() -> bool:
     """Whether capabilities can be given up here."""
     try:
-        return bool(_libraries())
+        return bool(_libcap())
     except OSError:
         return False
 
@@ -97,7 +102,7 @@ def _keep(names: dict[str, Capability], dormant: dict[str, Capability] | None = 
     for wanted, flags in ((names, "ep"), (dormant or {}, "p")):
         held = [name for name, one in wanted.items() if have >> one.number & 1]
         text += f" {','.join(held)}+{flags}" if held else ""
-    libcap, _ = _libraries()
+    libcap = _libcap()
     state = libcap.cap_from_text(text.encode())
     failed = not state or libcap.cap_set_proc(state)
     number = ct.get_errno()
@@ -108,9 +113,8 @@ def _keep(names: dict[str, Capability], dormant: dict[str, Capability] | None = 
 
 def _reading_maps_is_refused() -> bool:
     """Whether reading a BPF map takes CAP_BPF, which is not in effect now (so until Linux 5.19, c8644cd0efe7)."""
-    _, libc = _libraries()
     attributes = ct.create_string_buffer(b"\xff\xff\xff\xff", BPF_ATTRIBUTE_BYTES)  # of a descriptor that is none
-    libc.syscall(BPF_CALL.get(platform.machine(), 0), BPF_MAP_LOOKUP_ELEM, attributes, BPF_ATTRIBUTE_BYTES)
+    _libc().syscall(BPF_CALL.get(platform.machine(), 0), BPF_MAP_LOOKUP_ELEM, attributes, BPF_ATTRIBUTE_BYTES)
     return ct.get_errno() == errno.EPERM
 
 
@@ -122,32 +126,25 @@ def limit(user: str | None) -> None:
     bpf = {"cap_bpf": TO_TRACE["cap_bpf"]}
     kept = TO_NAME | (TO_BECOME if user else {})
     try:
-        _, libc = _libraries()
         _keep(kept, bpf)
         _keep(kept | bpf if _reading_maps_is_refused() else kept)
     except OSError as error:
         log.warning("all capabilities are kept: %s", error)
-        return
-    _seal(libc)
+    _seal()
 
 
 def limit_to_attaching(*, by_events: bool) -> None:
     """Give up all but what attaching to the libraries of all processes takes, and any way to gain more."""
     kept = TO_NAME | TO_GUARD | {"cap_perfmon": TO_TRACE["cap_perfmon"]}
-    _give_up(kept | (TO_ATTACH_BY_EVENTS if by_events else {}))
-
-
-def _give_up(kept: dict[str, Capability]) -> None:
     try:
-        _, libc = _libraries()
-        _keep(kept)
+        _keep(kept | (TO_ATTACH_BY_EVENTS if by_events else {}))
     except OSError as error:
         log.warning("all capabilities are kept: %s", error)
-        return
-    _seal(libc)
+    _seal()
 
 
-def _seal(libc: ct.CDLL) -> None:
+def _seal() -> None:
+    libc = _libc()
     libc.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
     libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
@@ -159,6 +156,8 @@ def check_user(user: str) -> None:
         pwd.getpwnam(user)
     except KeyError:
         raise UsageError(f"--user {user}: there is no such user") from None
+    if not available():
+        raise UsageError(f"--user {user}: libcap.so.2 cannot be loaded", "apt-get install libcap2")
     lacking = missing(TO_BECOME)
     if lacking:
         raise UsageError(f"--user {user}: cannot become another user without {' and '.join(lacking)}", "run as root")
@@ -171,9 +170,9 @@ def become(user: str) -> None:
     """
     entry = pwd.getpwnam(user)
     bpf = {name: one for name, one in TO_TRACE.items() if name == "cap_bpf" and _mask("CapEff") >> one.number & 1}
-    _, libc = _libraries()
-    libc.prctl(PR_SET_KEEPCAPS, bool(bpf), 0, 0, 0)
+    _libc().prctl(PR_SET_KEEPCAPS, bool(bpf), 0, 0, 0)
     os.setgroups([])
     os.setresgid(entry.pw_gid, entry.pw_gid, entry.pw_gid)
     os.setresuid(entry.pw_uid, entry.pw_uid, entry.pw_uid)
     _keep(bpf)
+    _seal()  # again: who becomes another is as dumpable as fs.suid_dumpable says

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import logging
 import os
 import socket
@@ -15,7 +16,7 @@ log = logging.getLogger(__name__)
 # begins a program, changes who this process is, looks into or signals another, or listens for connections.
 ALLOWED = {
     "memory": "brk madvise mincore mlock mmap mprotect mremap munlock munmap",
-    "what is open": "close close_range dup dup2 dup3 fadvise64 fcntl fdatasync fstat fstatfs fsync getdents64 lseek "
+    "what is open": "close close_range dup dup2 dup3 fadvise64 fdatasync fstat fstatfs fsync getdents64 lseek "
     "pipe2 pread64 pwrite64 read readv write writev",
     "files by name": "access faccessat faccessat2 getcwd lstat newfstatat readlink readlinkat stat statfs statx",
     "waiting": "epoll_create1 epoll_ctl epoll_pwait epoll_pwait2 epoll_wait eventfd2 poll ppoll pselect6 select",
@@ -29,7 +30,8 @@ ALLOWED = {
     "who and where": "getegid geteuid getgid getgroups getpgrp getpid getppid getrandom getresgid getresuid getrusage "
     "getuid sysinfo uname wait4 waitid",
 }
-# No Unix socket: of many a daemon behind one, root may ask anything, with or without capabilities.
+# No Unix socket: of many a daemon behind one, root may ask anything, with or without capabilities. No pair of them
+# either: each may be sent from, or connected, to any daemon that takes datagrams.
 FAMILIES = (socket.AF_INET, socket.AF_INET6, socket.AF_NETLINK)
 # Of maps and programs that it holds: BPF_MAP_{LOOKUP,UPDATE,DELETE}_ELEM, _GET_NEXT_KEY, BPF_PROG_RUN and
 # BPF_MAP_LOOKUP_BATCH (enum bpf_cmd in linux/bpf.h).
@@ -38,6 +40,11 @@ CLONE_THREAD = 0x10000
 # Descriptors' flags and the terminal's modes and size; not TIOCSTI nor TIOCLINUX, which type into a terminal.
 IOCTLS = (termios.FIOCLEX, termios.FIONCLEX, termios.FIONBIO, termios.FIONREAD, termios.TCGETS, termios.TCSETS,
           termios.TCSETSW, termios.TCSETSF, termios.TIOCGWINSZ, termios.TIOCGPGRP, termios.TIOCSPGRP)  # fmt: skip
+# Of descriptors only flags and copies: who may name a descriptor's owner and signal (F_SETOWN, F_SETSIG; FIOSETOWN and
+# SIOCSPGRP of ioctl) kills any process as O_ASYNC tells of data, whatever its user and without kill(2).
+FCNTLS = (fcntl.F_DUPFD, fcntl.F_DUPFD_CLOEXEC, fcntl.F_GETFD, fcntl.F_SETFD, fcntl.F_GETFL)
+LEASE_FCNTLS = (fcntl.F_SETLEASE, fcntl.F_GETLEASE)  # they tell the process that takes one, and no other
+SOCKET_TYPE = 0xF  # SOCK_TYPE_MASK in linux/net.h: beside flags
 PR_SET_NAME, PR_GET_NAME, PR_SET_VMA = 15, 16, 0x53564D41
 ATTACHING_BPF = 28  # BPF_LINK_CREATE
 PERF_IOCTLS = (0x2400, 0x40042408)  # PERF_EVENT_IOC_ENABLE, _SET_BPF
@@ -65,38 +72,46 @@ class _Rules:
             self.rules.add_rule(library.ALLOW, name, *(library.Arg(*condition) for condition in conditions))
 
 
-def _attaching(library: Any) -> Any:
-    """What the process that attaches to TLS libraries may do: read files and links, attach, and answer."""
-    rules = _Rules(library, ALLOWED | {"sockets": NO_SOCKETS})
+def _common(library: Any, allowed: dict[str, str]) -> _Rules:
+    """What both processes may do."""
+    rules = _Rules(library, allowed)
     equal, masked = library.EQ, library.MASKED_EQ
     rules.add("open", (1, masked, WRITING, 0))
     rules.add("openat", (2, masked, WRITING, 0))
     rules.add("clone", (0, masked, CLONE_THREAD, CLONE_THREAD))
+    for command in FCNTLS:
+        rules.add("fcntl", (1, equal, command))
+    rules.add("fcntl", (1, equal, fcntl.F_SETFL), (2, masked, os.O_ASYNC, 0))
+    for number in IOCTLS:
+        rules.add("ioctl", (1, equal, number))
+    return rules
+
+
+def _attaching(library: Any) -> Any:
+    """What the process that attaches to TLS libraries may do: read files and links, attach, and answer."""
+    rules, equal = _common(library, ALLOWED | {"sockets": NO_SOCKETS}), library.EQ
     for name in ("perf_event_open", "inotify_add_watch", "inotify_rm_watch"):
         rules.add(name)
     rules.add("bpf", (0, equal, ATTACHING_BPF))
-    for number in (*IOCTLS, *PERF_IOCTLS):
+    for command in LEASE_FCNTLS:
+        rules.add("fcntl", (1, equal, command))
+    for number in PERF_IOCTLS:
         rules.add("ioctl", (1, equal, number))
     return rules.rules
 
 
 def _filter(library: Any, *, unix_sockets: bool = False) -> Any:
-    equal, masked = library.EQ, library.MASKED_EQ
-    made = _Rules(library, ALLOWED)
+    made, equal = _common(library, ALLOWED), library.EQ
     add = made.add
-    add("open", (1, masked, WRITING, 0))
-    add("openat", (2, masked, WRITING, 0))
-    add("clone", (0, masked, CLONE_THREAD, CLONE_THREAD))
     for name, number in (("kill", 0), ("tgkill", 0)):
         add(name, (number, equal, os.getpid()))
     add("prlimit64", (0, equal, 0), (2, equal, 0))
-    for number in IOCTLS:
-        add("ioctl", (1, equal, number))
     for number in (PR_SET_NAME, PR_GET_NAME, PR_SET_VMA):
         add("prctl", (0, equal, number))
-    for family in (*FAMILIES, *([socket.AF_UNIX] if unix_sockets else [])):
+    for family in FAMILIES:
         add("socket", (0, equal, family))
-    add("socketpair", (0, equal, socket.AF_UNIX))
+    if unix_sockets:
+        add("socket", (0, equal, socket.AF_UNIX), (1, library.MASKED_EQ, SOCKET_TYPE, socket.SOCK_STREAM))
     for command in BPF_COMMANDS:
         add("bpf", (0, equal, command))
     return made.rules

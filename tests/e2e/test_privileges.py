@@ -82,6 +82,15 @@ def test_what_is_given_up(flags: list[str], capabilities: int, uid: str) -> None
         assert Path(f"/proc/{tracer.pid}/environ").stat().st_uid == 0
 
 
+def test_who_has_become_another_is_not_dumpable() -> None:
+    """Whatever fs.suid_dumpable says: becoming who one is already leaves it as it was, dumpable."""
+    code = (
+        "import ctypes; from ringspan import privileges; privileges.become('root'); print(ctypes.CDLL(None).prctl(3))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "0\n"
+
+
 def test_what_the_process_that_attaches_keeps() -> None:
     with trace("--tls", "auto", "--port", "1") as tracer:
         (attacher,) = children(tracer.pid, "ringspan.tls.attacher")

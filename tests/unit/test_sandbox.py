@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 SYSTEM_PYTHON = "/usr/bin/python3"
-ENTER = "import ctypes, os, socket, sys, threading; sys.path.insert(0, {!r}); from ringspan import sandbox; assert sandbox.enter(attaching={})\n"
+ENTER = "import ctypes, fcntl as F, os, socket, struct, sys, threading; sys.path.insert(0, {!r}); from ringspan import sandbox; assert sandbox.enter(attaching={}, unix_sockets={})\n"
 SOURCES = str(Path(__file__).parents[2] / "src")
 FORBIDDEN = {
     "write a file": "open('/dev/null', 'w')",
@@ -21,6 +22,13 @@ FORBIDDEN = {
     "fork": "os.fork()",
     "signal another process": "os.kill(os.getppid(), 0)",
     "signal its group": "os.kill(0, 0)",
+    "signal by a descriptor's owner": "F.fcntl(os.pipe()[0], F.F_SETOWN, os.getppid())",
+    "signal by a descriptor's owner, otherwise named": "F.fcntl(os.pipe()[0], 15, struct.pack('ii', 1, os.getppid()))",
+    "choose the signal of a descriptor": "F.fcntl(0, F.F_SETSIG, 9)",
+    "be signalled of a folder": "F.fcntl(os.open('.', os.O_RDONLY), F.F_NOTIFY, F.DN_MODIFY)",
+    "have data signalled": "F.fcntl(0, F.F_SETFL, os.O_ASYNC)",
+    "tell a daemon as root": "socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)[0].sendto(b'x', 'daemon')",
+    "make a pair of sockets": "socket.socketpair()",
     "become another": "os.setuid(os.getuid())",
     "see packets": "socket.socket(socket.AF_PACKET, socket.SOCK_RAW)",
     "ask a daemon as root": "socket.socket(socket.AF_UNIX)",
@@ -50,6 +58,8 @@ thread = threading.Thread(target=lambda: print(open('/proc/self/status').readlin
 thread.start(); thread.join()
 print(os.listdir('/proc/self/fd') != [], socket.create_connection(('127.0.0.1', PORT)).getpeername()[0])
 os.kill(os.getpid(), 0)
+fd = os.pipe()[0]
+os.set_blocking(fd, False), os.set_inheritable(os.dup(fd), True), os.get_inheritable(fd), os.fdopen(fd).close()
 print(os.get_terminal_size.__name__, len(os.urandom(8)))
 """
 
@@ -59,9 +69,11 @@ def have_libseccomp() -> None:
         pytest.skip("needs libseccomp's module (Debian: python3-seccomp)")
 
 
-def run(code: str, folder: Path, *, attaching: bool = False) -> subprocess.CompletedProcess[str]:
+def run(
+    code: str, folder: Path, *, attaching: bool = False, unix_sockets: bool = False
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [SYSTEM_PYTHON, "-c", ENTER.format(SOURCES, attaching) + CALL + code],
+        [SYSTEM_PYTHON, "-c", ENTER.format(SOURCES, attaching, unix_sockets) + CALL + code],
         capture_output=True, text=True, cwd=folder, stdin=subprocess.DEVNULL, check=False,
     )  # fmt: skip
 
@@ -90,12 +102,37 @@ def test_what_attaches_opens_no_socket_and_reads_no_map(tmp_path: Path) -> None:
 
 def test_what_a_tracer_does_is_allowed(tmp_path: Path) -> None:
     have_libseccomp()
-    import socket  # noqa: PLC0415
-
     with socket.create_server(("127.0.0.1", 0)) as server:
         done = run(ALLOWED.replace("PORT", str(server.getsockname()[1])), tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == ["Name:\tpython3", "", "True 127.0.0.1", "get_terminal_size 8"]
+
+
+ESCAPES = {
+    "own": "read, write = os.pipe(); F.fcntl(read, F.F_SETOWN, {pid}); F.fcntl(read, F.F_SETSIG, 9); "
+    "F.fcntl(read, F.F_SETFL, F.fcntl(read, F.F_GETFL) | os.O_ASYNC); os.write(write, b'x')",
+    "datagram": "socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)[0].sendto(b'x', {path!r})",
+    "datagram, where Unix sockets are asked for": "socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).sendto(b'x', {path!r})",
+}
+
+
+@pytest.mark.parametrize("unix_sockets", [False, True])
+@pytest.mark.parametrize("how", ESCAPES)
+def test_no_other_process_is_signalled_or_told_anything(how: str, unix_sockets: bool, tmp_path: Path) -> None:
+    """By what it owns: the victim lives, the daemon hears nothing."""
+    have_libseccomp()
+    path = str(tmp_path / "daemon")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as daemon, subprocess.Popen(["sleep", "5"]) as victim:
+        daemon.bind(path)
+        code = ESCAPES[how].format(pid=victim.pid, path=path)
+        done = run(
+            f"try:\n    {code}\nexcept OSError as error:\n    print(error.errno)", tmp_path, unix_sockets=unix_sockets
+        )
+        assert victim.poll() is None, "it was killed"
+        assert done.stdout == "38\n", done.stderr
+        with pytest.raises(BlockingIOError):
+            daemon.recv(1, socket.MSG_DONTWAIT)
+        victim.kill()
 
 
 def test_without_the_library_it_is_said_and_nothing_else(
