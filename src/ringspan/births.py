@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from sys import getsizeof
 from typing import Any, NamedTuple
 
 from ringspan import contract
@@ -25,6 +26,12 @@ class Birth(NamedTuple):
     since_ns: int  # when that was, by the clock of records
     is_cut: bool  # whether something was too long, or could not be read
     former: Birth | Who | None = None
+
+    @property
+    def size(self) -> int:
+        """The bytes of its texts, and of what it was before."""
+        of_former = self.former.size if self.former else 0
+        return sum(map(getsizeof, (self.arguments, self.environment, self.filename))) + of_former
 
 
 def telling(environment: bytes) -> bytes:

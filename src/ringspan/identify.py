@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections import OrderedDict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,12 +16,14 @@ from ringspan.directory.keep import Directories
 from ringspan.model import Identity
 from ringspan.naming import NAMELESS, NO_NAMES, Process, Who, facts_of, who_is
 from ringspan.process import TICK_NS, has_begun_at, image
+from ringspan.recent import Recent
 from ringspan.rules import Rule
 
 UNKNOWN = facts_of(Process(b"", b"", "", ""))
 SERVER = contract.number("ROLE_SERVER")
 RECHECK_S = 1.0
 CACHE_MAX = 8192
+BYTES_MAX = 32 << 20  # of the names of processes, of what exec left of them, and of what runs an exec
 TEXT_MAX = 1 << 17  # of a process's arguments or environment, which it may make as long as it likes
 
 
@@ -54,10 +55,15 @@ class Known(NamedTuple):
     """An answer given before: whose, by what /proc showed, and when that was looked at."""
 
     start_ns: int
-    process: Process
+    shown: int  # a hash of what /proc showed, which may be long: it only tells whether that has changed
     checked: float
     version: int  # of the directories
     who: Who
+
+    @property
+    def size(self) -> int:
+        """The bytes it takes, about."""
+        return self.who.size
 
 
 class Identifier:
@@ -69,10 +75,10 @@ class Identifier:
         self._proc, self._directories = proc, directories
         self._rules = rules
         self._cgroups = Cgroups()
-        self._known: OrderedDict[int, Known] = OrderedDict()
-        self._born: OrderedDict[tuple[int, int], Birth] = OrderedDict()
+        self._known: Recent[int, Known] = Recent(CACHE_MAX, BYTES_MAX)
+        self._born: Recent[tuple[int, int], Birth] = Recent(CACHE_MAX, BYTES_MAX)
         self._newest: dict[int, int] = {}  # when the latest process of a number began, of those in _born
-        self._images: OrderedDict[int, Birth | Who] = OrderedDict()  # what runs an exec, itself or forked
+        self._images: Recent[int, Birth | Who] = Recent(CACHE_MAX, BYTES_MAX)  # what runs an exec, itself or forked
         self._forgotten = 0
         self._unplaced: set[tuple[int, int]] = set()
         self.unplaced = 0  # processes that were gone, and their control group too
@@ -88,26 +94,16 @@ class Identifier:
         for one in begun:
             key = int(one["tgid"]), int(one["process_start_ns"])
             birth = births.read(one, self._former(*key))
-            self._born[key] = birth
-            self._born.move_to_end(key)
             self._newest[key[0]] = key[1]
-            self._runs(birth.image, birth)
-        while len(self._born) > CACHE_MAX:
-            (tgid, start_ns), _ = self._born.popitem(last=False)
-            if self._newest.get(tgid) == start_ns:
-                del self._newest[tgid]
-            self._forgotten += 1
-
-    def _runs(self, of: int, what: Birth | Who) -> None:
-        """Note what runs an exec, for those that it forks."""
-        self._images[of] = what
-        self._images.move_to_end(of)
-        if len(self._images) > CACHE_MAX:
-            self._images.popitem(last=False)
+            for tgid, start_ns in self._born.put(key, birth):
+                if self._newest.get(tgid) == start_ns:
+                    del self._newest[tgid]
+                self._forgotten += 1
+            self._images.put(birth.image, birth)  # for those that it forks
 
     def _former(self, tgid: int, start_ns: int) -> Birth | Who | None:
         """Forget who a process is, since it is another program now; returns who it was, if that is known."""
-        known = self._known.pop(tgid, None)
+        known = self._known.pop(tgid)
         if known and known.start_ns == start_ns:
             return known.who
         before = self._born.get((tgid, start_ns))
@@ -118,10 +114,9 @@ class Identifier:
         self._rules = rules
         self._known.clear()
         for key, birth in self._born.items():
-            if isinstance(birth.former, Who):
-                self._born[key] = birth._replace(former=None)
+            self._born.put(key, birth._replace(former=None) if isinstance(birth.former, Who) else birth)
         for of in [of for of, what in self._images.items() if isinstance(what, Who)]:
-            del self._images[of]
+            self._images.pop(of)
 
     def __call__(self, row: Any) -> Identity:
         """Return the identity of a row's process."""
@@ -143,14 +138,10 @@ class Identifier:
             known = self._look(row, known, now)
         except (OSError, IndexError, ValueError):
             return known.who if known else self._as_born(row)
-        self._known[row.tgid] = known
-        self._known.move_to_end(row.tgid)
-        if len(self._known) > CACHE_MAX:
-            self._known.popitem(last=False)
-            self._forgotten += 1
+        self._forgotten += len(self._known.put(row.tgid, known))
         left = self._images.get(row.image)
         if row.image and (left is None or (row.executed and isinstance(left, Who))):
-            self._runs(row.image, known.who)
+            self._images.put(row.image, known.who)
         return known.who
 
     def _look(self, row: Any, known: Known | None, now: float) -> Known:
@@ -159,9 +150,10 @@ class Identifier:
         if row.process_start_ns and (self._may_be_another(row) or not has_begun_at(root, row.process_start_ns)):
             raise ProcessLookupError(row.tgid)  # another has its pid by now
         process, version = _read(root), self._directories.version
-        same = known and known.process == process and known.version == version
+        shown = hash(process)
+        same = known and known.shown == shown and known.version == version
         who = known.who if known and same else self._named(row, process)
-        return Known(row.process_start_ns, process, now, version, who)
+        return Known(row.process_start_ns, shown, now, version, who)
 
     def _may_be_another(self, row: Any) -> bool:
         """Whether /proc may show another process of the same number: it tells apart by ticks of the clock alone."""

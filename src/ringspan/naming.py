@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from itertools import chain
 from pathlib import Path
+from sys import getsizeof
 from typing import NamedTuple
 from urllib.parse import unquote
 
@@ -110,14 +112,18 @@ class Who:
 
     def __init__(self, identity: Identity, rules: tuple[Rule, ...] = ()) -> None:
         self.identity = identity
+        texts = (identity.service_name, identity.executable, *chain.from_iterable(identity.attributes))
+        self.size = sum(map(getsizeof, texts))
         self.deciding = tuple(rule for rule in rules if rule.decides)
         self._naming = tuple(rule for rule in rules if rule.attributes)
+        self._ports = frozenset[int]().union(*(rule.ports for rule in self._naming))
         self._named: dict[tuple[str, int], Identity] = {}
 
     def at(self, role: str, port: int) -> Identity:
         """Return what it is called where it serves or calls."""
         if not self._naming:
             return self.identity
+        port = port if port in self._ports else 0  # all others are alike
         known = self._named.get((role, port))
         if known is None:
             known = self._renamed([rule for rule in self._naming if rule.is_at(role, port)])

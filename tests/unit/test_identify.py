@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import shutil
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,9 @@ import pytest
 from ringspan import contract, resource
 from ringspan.cgroups import Cgroups
 from ringspan.identify import CACHE_MAX, Identifier
+from ringspan.model import Identity
+from ringspan.naming import Who
+from ringspan.rules import Rule
 
 from . import rows
 
@@ -327,6 +331,52 @@ def test_what_is_known_of_births_is_bounded(tmp_path: Path) -> None:
         identify.born(birth(b"app\0", start_ns=i))
     assert len(identify._born) == CACHE_MAX
     assert len(identify._newest) == 1
+
+
+def crowd(proc: Path, count: int, length: int) -> list[Any]:
+    """Make processes of so many bytes of arguments and of attributes; returns a row of each."""
+    for pid in range(100, 100 + count):
+        process(proc, "app " + "a" * length, f"OTEL_RESOURCE_ATTRIBUTES=k8s.pid={pid},x={'b' * length}\0")
+        (proc / "77").rename(proc / str(pid))
+    return [row(tgid=pid, image=pid) for pid in range(100, 100 + count)]
+
+
+def test_of_long_arguments_and_variables_nothing_is_kept(tmp_path: Path) -> None:
+    rows_of = crowd(tmp_path, 100, 60_000)
+    identify = Identifier(tmp_path)
+    identify(rows_of[0])
+    tracemalloc.start()
+    found = [identify(one).attributes for one in rows_of]
+    kept, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert found == [(("k8s.pid", str(one.tgid)),) for one in rows_of]
+    assert kept < 100 * 4_000
+
+
+def test_what_processes_say_of_themselves_is_bounded_and_what_is_let_go_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ringspan.identify.BYTES_MAX", 100_000)
+    identify = Identifier(tmp_path)
+    for i in range(100):
+        identify.born(birth(b"app\0", b"OTEL_SERVICE_NAME=" + b"n" * 8_000 + b"\0", start_ns=i, image=i + 1))
+    assert identify._born.size < 100_000 and identify._images.size < 100_000
+    assert identify.let_go["processes"] == 100 - len(identify._born) == 100 - len(identify._images)
+    assert 11 <= len(identify._born) <= 12
+    for one in crowd(tmp_path, 300, 0):
+        (tmp_path / str(one.tgid) / "environ").write_text("OTEL_SERVICE_NAME=" + "n" * 8_000 + "\0")
+        assert identify(one).service_name == "n" * 255
+    assert identify._known.size < 100_000
+    assert identify.let_go["processes"] == 400 - len(identify._born) - len(identify._known)
+
+
+def test_a_process_that_asks_on_many_ports_is_one_for_rules_that_name_none() -> None:
+    naming = Rule("all", attributes=(("service.name", "shop"),))
+    one_port = Rule("one", ports=frozenset({80}), attributes=(("service.name", "web"),))
+    who = Who(Identity("app"), (one_port, naming))
+    assert {who.at("client", port).service_name for port in range(1000, 2000)} == {"shop"}
+    assert who.at("client", 80).service_name == "web"
+    assert len(who._named) == 2
 
 
 def test_a_path_that_is_not_text_is_escaped(tmp_path: Path) -> None:
