@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tracemalloc
 from contextlib import suppress
 from pathlib import Path
 
@@ -162,6 +163,30 @@ def test_what_a_process_has_mapped() -> None:
     assert len(mine) == len({one.path for one in mine})
     assert all(one.path.startswith("/") for one in mine)
     assert list(libraries.of_process(1 << 22)) == []
+
+
+def hostile_maps(proc: Path, pid: int, count: int) -> None:
+    """So many mappings of files of long paths, of which every tenth is mapped to run twice."""
+    (proc / str(pid)).mkdir()
+    with (proc / str(pid) / "maps").open("w") as file:
+        for i in range(count):
+            begin = 0x1000 * (i + 1)
+            path = f"/{'d' * 3_000}/{i // 20:06}.so"
+            file.write(f"{begin:x}-{begin + 4096:x} r-{'-x'[i % 10 == 0]}p 00000000 08:01 {i + 1}    {path}\n")
+
+
+def test_of_very_many_mappings_the_first_are_read_and_little_is_kept(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    hostile_maps(tmp_path, 1, 5_000)
+    hostile_maps(tmp_path, 2, 10_000)
+    tracemalloc.start()
+    found = [sum(1 for _ in libraries.of_process(pid, tmp_path)) for pid in (1, 2, 2)]
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert found == [250, 275, 275]  # 16 MiB are 5,491 such lines
+    assert peak < 1 << 20
+    assert caplog.messages == ["process 2 has more than 16 MiB of mappings: TLS libraries beyond are not seen"]
 
 
 def test_functions_have_the_numbers_of_the_contract() -> None:

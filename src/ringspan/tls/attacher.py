@@ -92,7 +92,7 @@ class Attacher:
                 self.look_into(path, pid=pid)
         known = set()
         for one in self._mapped():
-            key = one.path, one.device, one.inode, one.pid if self.files.pids else ALL
+            key = hash((one.path, one.device, one.inode, one.pid if self.files.pids else ALL))  # paths may be long
             if key not in known or not one.inode:
                 known.add(key)
                 self.look_into_mapped(one)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import fnmatch
 import glob
+import logging
 import os
 import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +20,8 @@ HEADER_BYTES, ENTRY = 48, struct.Struct("<iIIIQ")  # struct cache_file_new, file
 NAMED = re.compile(r"lib(ssl|gnutls|boringssl|python)[-_.\w+]*\.so[.\d]*|[^/]*(ssl|tls)[^/]*\.so[.\d]*", re.IGNORECASE)
 SHARED = re.compile(r"\.so(\.|$)")
 DELETED = " (deleted)"
+MAPS_BYTES = 16 << 20  # of /proc/PID/maps: some 160,000 mappings as they are, 4,096 of the longest paths
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -87,18 +91,34 @@ def _text(raw: bytes, at: int) -> str:
 
 
 def of_process(pid: int, proc: Path = Path("/proc")) -> Iterator[Mapped]:
-    """List the files that a process has mapped to run, each once."""
-    known = set()
-    try:
-        lines = (proc / str(pid) / "maps").read_bytes().split(b"\n")
-    except OSError:
-        return
-    for line in lines:
-        words = line.split(None, 5)
-        if len(words) == 6 and words[1][2:3] == b"x" and words[5][:1] == b"/" and words[5] not in known:
-            known.add(words[5])
+    """List the files that a process has mapped to run, each once; of very many mappings the first."""
+    known = set()  # hashes: a path may have 4 KiB, and a process 65,530 of them, or as vm.max_map_count says
+    for line in _mappings(pid, proc):
+        words = line.rstrip(b"\n").split(None, 5)
+        if len(words) == 6 and words[1][2:3] == b"x" and words[5][:1] == b"/" and hash(words[5]) not in known:
+            known.add(hash(words[5]))
             begin, _, end = words[0].partition(b"-")
             yield Mapped(pid, os.fsdecode(words[5]), int(words[4]), words[3], int(begin, 16), int(end, 16))
+
+
+def _mappings(pid: int, proc: Path) -> Iterator[bytes]:
+    left = MAPS_BYTES
+    try:
+        with (proc / str(pid) / "maps").open("rb") as file:
+            for line in file:
+                left -= len(line)
+                if left < 0:
+                    _say_cut(pid)
+                    return
+                yield line
+    except OSError:
+        return
+
+
+@lru_cache(1024)
+def _say_cut(pid: int) -> None:
+    """Say once of a process that not all of it was looked at."""
+    log.warning("process %d has more than %d MiB of mappings: TLS libraries beyond are not seen", pid, MAPS_BYTES >> 20)
 
 
 def running(proc: Path = Path("/proc")) -> Iterator[Mapped]:
