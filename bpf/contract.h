@@ -110,7 +110,8 @@ enum counter {
 	COUNTER_TLS_LATE = 35,
 	COUNTER_TLS_HELD_FULL = 36,
 	COUNTER_JOINS_TABLE_FULL = 37,
-	COUNTERS = 38,
+	COUNTER_UNFOLLOWED_BYTES = 38,
+	COUNTERS = 39,
 };
 
 /* How the state of a connection begins: what user space needs to find the ones whose socket is

@@ -63,12 +63,17 @@ enum program {
 	PROGRAMS,
 };
 
-static __always_inline void count(u32 which)
+static __always_inline void count_many(u32 which, u64 n)
 {
 	u64 *value = counters.lookup(&which);
 
 	if (value) /* an interrupt may come between a load and a store */
-		__sync_fetch_and_add(value, 1);
+		__sync_fetch_and_add(value, n);
+}
+
+static __always_inline void count(u32 which)
+{
+	count_many(which, 1);
 }
 
 static __always_inline long emit(struct record *r)

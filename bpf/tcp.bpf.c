@@ -19,6 +19,7 @@
 #include "pair.h"
 #include "resync.h"
 #include "settle.h"
+#include "spans.h"
 #include "stream.h"
 #include "connection.h"
 #include "endings.h"

@@ -102,7 +102,8 @@ static __always_inline void note_plain_text(struct connection *c)
 	c->shown = 1;
 	if (c->hello)
 		count(COUNTER_TLS_SHOWN);
-	/* an older one's connection was not counted when it began, nor is one that has sent nothing */
+	/* an older one's connection was not counted when it began, nor is one that has sent nothing
+	 */
 	if (c->socketless && c->born && admitted(c))
 		count(COUNTER_TLS_IN_MEMORY);
 	if (!c->born && !c->resumed && admitted(c))

@@ -309,7 +309,7 @@ static __always_inline void join_followed(void)
 	end_work(w, c);
 }
 
-/* No tail call is left: what is undone is lost, and the next call on this connection settles it. */
+/* No tail call is left. */
 static __always_inline void overrun_call(void)
 {
 	struct work *w = 0;
@@ -317,8 +317,7 @@ static __always_inline void overrun_call(void)
 
 	if (!c)
 		return;
-	c->broken = COUNTER_DESYNC_OVERRUN;
-	direction_of(w, c)->last_ns = w->now_ns;
+	overrun(w, c);
 	end_work(w, c);
 }
 

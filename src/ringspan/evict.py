@@ -1,7 +1,8 @@
 """Crowded tables: connections that have been idle longest make room, so that no peer can fill a table for good.
 
 What is given up is counted by the kernel (lost (evicted)); a connection that moves again is picked up as one that was
-there before the trace. Those that moved lately stay: a table full of busy ones refuses new ones, which is counted too.
+there before the trace. Those that moved lately stay, but for those with dozens of requests in flight: a table full of
+busy ones refuses new ones, which is counted too.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 HIGH, LOW = 0.9, 0.75  # crowded from here on; emptied down to there
 IDLE_NS = 1_000_000_000
+MANY = 16  # in flight on one connection: some peers could else fill the table, busy as they look
 AT_ONCE = 8192  # in one look: some 40 ms
 Array = np.ndarray[Any, np.dtype[Any]]
 log = logging.getLogger(__name__)
@@ -54,14 +56,16 @@ class Evictor:
             self._probe.evict(int(found.keys[i]), found.heads[i], whole=True)
 
     def _drop_exchanges(self, found: Connections, in_flight: Array) -> None:
+        """Of those that are idle longest first, then of those that hold the most."""
         owners, counts = np.unique(in_flight, return_counts=True)
-        idle = _idle(found.heads)
-        idle = idle[np.isin(found.heads["identity"][idle], owners)]
-        order = idle[np.argsort(found.heads["moved_ns"][idle])]
-        freed = np.cumsum(counts[np.searchsorted(owners, found.heads["identity"][order])])
+        holders = np.flatnonzero(np.isin(found.heads["identity"], owners))
+        held = counts[np.searchsorted(owners, found.heads["identity"][holders])]
+        busy = ~np.isin(holders, _idle(found.heads))
+        order = np.lexsort((np.where(busy, -held, found.heads["moved_ns"][holders].astype(np.int64)), busy))
+        order = order[~busy[order] | (held[order] >= MANY)]
         wanted = min(AT_ONCE, len(in_flight) - int(LOW * self._exchanges))
-        for i in order[: int(np.searchsorted(freed, wanted)) + 1]:
-            self._probe.evict(int(found.keys[i]), found.heads[i], whole=False)
+        for i in order[: int(np.searchsorted(np.cumsum(held[order]), wanted)) + 1]:
+            self._probe.evict(int(found.keys[holders[i]]), found.heads[holders[i]], whole=False)
 
 
 def _idle(heads: Array) -> Array:

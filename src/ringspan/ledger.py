@@ -20,6 +20,7 @@ UNSEEN = {
     "desync_overlap": "times two calls overlapped",
     "desync_unseen": "times bytes moved that no call showed",
     "desync_no_place": "times an answer's request had found no place",
+    "unfollowed_bytes": "bytes of HTTP that passed out of sync (how many requests is not known)",
     "connections_table_full": "times a connection was not followed (table full)",
     "tls_files_refused": "times a file with a TLS library was not followed (too many files)",
     "tls_files_changed": "times a file with a TLS library was let go of, to be changed",

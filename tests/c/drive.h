@@ -9,6 +9,7 @@
 #include "pair.h"
 #include "resync.h"
 #include "settle.h"
+#include "spans.h"
 #include "stream.h"
 
 #include "proxy.h" /* reads by what stream.h has */
@@ -128,8 +129,7 @@ static u32 follow(struct connection *c)
 
 	while (take_turns(&work, c, &automaton))
 		if (++round > ROUNDS) {
-			c->broken = COUNTER_DESYNC_OVERRUN;
-			direction_of(&work, c)->last_ns = work.now_ns;
+			overrun(&work, c);
 			return round;
 		}
 	if (end_of_call(&work, c)) {

@@ -108,3 +108,25 @@ def test_exchanges_that_were_given_up(ports: Ports, tmp_path: Path) -> None:
     assert rows == sorted([*both(50, 60), *(("server", number, number) for number in range(1, 31))])
     assert "lost (evicted) 30" in ended.ledger
     assert "off by" not in ended.ledger
+
+
+def test_busy_connections_that_hold_very_many_make_room(ports: Ports, tmp_path: Path) -> None:
+    """A peer that pipelines, and says a byte now and then: it is never idle, and others are seen."""
+    port = ports.take()
+    with ExitStack() as stack, small(port, tmp_path, 256) as tracer:
+        connected = stack.enter_context(pair_maker(port))
+        greedy = crowd(stack, connected, 4)
+        for client, server in greedy:
+            send(client, server, b"".join(get(number) for number in range(100, 180)), get(900)[:-4])
+        for number in range(40):
+            for client, server in greedy:
+                send(client, server, b"X")
+            if number >= 20:  # by then the tables have been looked at
+                ((client, server),) = crowd(stack, connected, 1)
+                exchange(client, server, number)
+            time.sleep(0.15)
+        rows = seen(tracer)
+        ended = tracer.stop()
+    assert rows == both(*range(20, 40))
+    assert "lost (evicted)" in ended.ledger
+    assert "off by" not in ended.ledger

@@ -234,7 +234,7 @@ def played() -> Played:
         out.in_kernel[play.name] = described(records[numbers == number])
         connection = in_user_space(play)
         out.in_user_space[play.name] = described(connection.records())
-        for name, count in connection.counters().items():
+        for name, count in (connection.counters() | {"unfollowed_bytes": connection.unfollowed_bytes}).items():
             out.counted["user space"][name] = out.counted["user space"].get(name, 0) + count
     assert len(records) == sum(map(len, out.in_kernel.values()))
     return out

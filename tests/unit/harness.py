@@ -165,11 +165,18 @@ class Connection:
         return np.frombuffer(buffer, contract.RECORD, number)
 
     def counters(self) -> dict[str, int]:
-        """Return the counters that are not zero, by their C names without COUNTER_, in lower case."""
+        """Return the counters of times that are not zero, by their C names without COUNTER_, in lower case."""
+        return {name: value for name, value in self._counted().items() if value and not name.endswith("_bytes")}
+
+    @property
+    def unfollowed_bytes(self) -> int:
+        """How many bytes have passed out of sync."""
+        return self._counted()["unfollowed_bytes"]
+
+    def _counted(self) -> dict[str, int]:
         values = (ctypes.c_uint64 * contract.number("COUNTERS"))()
         self._c.harness_counters(values)
-        named = {name.removeprefix("COUNTER_").lower(): values[contract.number(name)] for name in COUNTERS}
-        return {name: value for name, value in named.items() if value}
+        return {name.removeprefix("COUNTER_").lower(): values[contract.number(name)] for name in COUNTERS}
 
     @property
     def in_flight(self) -> int:

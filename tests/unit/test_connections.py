@@ -98,6 +98,21 @@ def test_a_call_of_too_many_turns_loses_what_is_outstanding() -> None:
     assert connection.counters() == {"seen": 4, "recorded": 3, "desync_overrun": 1, "lost_desync": 1}
 
 
+@pytest.mark.parametrize("role", [CLIENT, SERVER])
+def test_what_passes_out_of_sync_is_measured(role: int) -> None:
+    """More pipelined requests in a call than can be followed: of those without a count, the bytes are told."""
+    number, (asking, answering) = 1000, (EGRESS, INGRESS) if role == CLIENT else (INGRESS, EGRESS)
+    connection = Connection(role)
+    connection.call(asking, GET * number)
+    connection.call(answering, OK * number)
+    counters = connection.counters()
+    assert counters["seen"] == counters["lost_desync"] + counters["lost_pipeline_full"]
+    unseen = number - counters["seen"]
+    assert unseen > 100
+    asked = connection.unfollowed_bytes - len(OK) * number
+    assert (unseen - 1) * len(GET) < asked <= unseen * len(GET)
+
+
 @pytest.mark.parametrize(
     "size",
     [
