@@ -20,6 +20,11 @@ from ringspan import __version__
 from ringspan.errors import RingspanError, UsageError
 from ringspan.printable import printable
 
+STATUSES = (
+    "Exit status: 0; 1 for anything else that failed, such as an output that cannot be written; 2 for a wrong flag or "
+    "configuration; 3 where tracing is not possible; 128 and its number for the signal that ends at once."
+)
+
 
 class Parser(argparse.ArgumentParser):
     """An argument parser whose errors are ours."""
@@ -31,11 +36,16 @@ class Parser(argparse.ArgumentParser):
 
 def parser() -> argparse.ArgumentParser:
     """Describe the commands and flags."""
-    top = Parser(prog="ringspan", description=__doc__ and "Every HTTP request of this Linux host, as OpenTelemetry.")
+    top = Parser(
+        prog="ringspan", description="Every HTTP request of this Linux host, as OpenTelemetry.", epilog=STATUSES
+    )
     top.add_argument("--version", action="version", version=f"ringspan {__version__}")
     commands = top.add_subparsers(dest="command", required=True, parser_class=Parser)
     trace = commands.add_parser(
-        "trace", help="trace HTTP requests", description="Trace the HTTP requests this host serves and makes."
+        "trace",
+        help="trace HTTP requests",
+        description="Trace the HTTP requests this host serves and makes.",
+        epilog=STATUSES,
     )
     add_settings(trace)
     doctor = commands.add_parser(

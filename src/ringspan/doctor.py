@@ -6,7 +6,7 @@ import ctypes as ct
 import os
 import re
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import util
 from pathlib import Path
 
@@ -120,15 +120,33 @@ def _tls() -> Check:
 CHECKS = (_kernel, _architecture, _btf, _privileges, _names, _lockdown, _bcc, _libbpf, _sandbox)
 
 
-def _memory() -> Check:
+def _guards() -> Check:
+    lacking = privileges.missing(privileges.TO_GUARD)
+    detail = "".join(f"{name} is missing ({one.purpose})" for name, one in lacking.items())
+    remedy = "that is told just after"
+    return Check("HTTPS, files of others", not lacking, detail or "guarded by leases", remedy, fatal=False)
+
+
+def _memory(settings: Settings) -> Check:
     from ringspan.probe import memory  # noqa: PLC0415 - a start must not wait for numpy
     from ringspan.probe.settings import ProbeSettings  # noqa: PLC0415
 
-    of_map = memory.locked(ProbeSettings(own_tgid=os.getpid()))
+    default = ProbeSettings(own_tgid=os.getpid())
+    asked = replace(
+        default,
+        by_executable=bool(settings.exe),
+        ring_bytes=settings.ring_bytes,
+        connections=settings.connections,
+        exchanges=settings.exchanges,
+        follow_tls=settings.tls != "off",
+        joins=settings.joins,
+    )
+    of_map = memory.locked(asked)
     largest = sorted(of_map.items(), key=lambda item: -item[1])[:3]
     named = ", ".join(f"{name} {size / 1e6:.1f}" for name, size in largest)
     total = sum(of_map.values()) / 1e6
-    return Check("kernel memory", True, f"{total:.1f} MB are locked by the default settings ({named})", fatal=False)
+    whose = "the default" if asked == default else "these"
+    return Check("kernel memory", True, f"{total:.1f} MB are locked by {whose} settings ({named})", fatal=False)
 
 
 def checks() -> list[Check]:
@@ -168,7 +186,7 @@ def _print_tls(settings: Settings) -> None:
 
 def run(settings: Settings) -> int:
     """Print the report; returns 0 if tracing is possible, else 3."""
-    done = [*checks(), _tls(), _memory()]
+    done = [*checks(), _tls(), _guards(), _memory(settings)]
     for check in done:
         print(check.line())
     possible = all(check.ok for check in done if check.fatal)

@@ -48,6 +48,25 @@ def doctor(*flags: str) -> list[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60).stdout.splitlines()
 
 
+@pytest.mark.parametrize(
+    ("asked", "least", "most", "whose"),
+    [
+        ("spans_per_second: 1", 50, 70, "the default"),
+        ("{ring_bytes: 1073741824, connections: 1000000}", 1_900, 2_500, "these"),
+        ("tls: auto", 65, 75, "these"),
+    ],
+)
+def test_the_kernel_memory_is_what_the_file_asks_for(
+    tmp_path: Path, asked: str, least: float, most: float, whose: str
+) -> None:
+    file = tmp_path / "ringspan.yaml"
+    file.write_text(asked)
+    (line,) = (line for line in doctor("--config", str(file)) if "kernel memory" in line)
+    size = re.fullmatch(rf"ok  kernel memory: ([\d.]+) MB are locked by {whose} settings \(.*\)", line)
+    assert size, line
+    assert least < float(size[1]) < most
+
+
 def told(path: Path | str, *flags: str) -> list[str]:
     """The lines of a file."""
     return [line for line in doctor(*flags) if f"TLS of {path} (" in line]

@@ -116,6 +116,14 @@ def test_closed_and_full_streams(closed: str) -> None:
     assert done.stdout == ""
 
 
+def test_what_cannot_be_written_has_a_status_that_help_names() -> None:
+    command = f"{sys.executable} -m ringspan.cli"
+    done = subprocess.run(["bash", "-c", f"{command} config >/dev/full"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.split(";")[0]) == (1, "ringspan: cannot write: No space left on device")
+    told = subprocess.run(["bash", "-c", f"{command} trace --help"], capture_output=True, text=True, check=True)
+    assert "1 for anything else that failed, such as an output that cannot be written" in " ".join(told.stdout.split())
+
+
 def test_a_reader_that_stalls_delays_neither_the_drain_nor_the_end() -> None:
     with start("http.server") as server:
         process = subprocess.Popen(

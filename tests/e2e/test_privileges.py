@@ -182,6 +182,7 @@ def test_the_unit_is_well_formed_and_hardened(tmp_path: Path) -> None:
         ("bpf,perfmon", "cap_bpf is missing (to load BPF programs", 3),
         ("sys_ptrace", "no  names of processes: cap_sys_ptrace is missing", 0),
         ("dac_read_search", "cap_dac_read_search is missing", 0),
+        ("lease", "no  HTTPS, files of others: cap_lease is missing (to be told before another user's file", 0),
     ],
 )
 def test_doctor_names_what_is_missing(lacking: str, said: str, status: int) -> None:
