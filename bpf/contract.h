@@ -134,6 +134,13 @@ struct eviction {
 	u64 whole; /* forget the connection, not its exchanges alone */
 };
 
+/* ... and on_look: whether a connection has gone. */
+struct look {
+	u64 connection; /* the key */
+	u64 identity;
+	u64 forget; /* ... if it has */
+};
+
 /* Functions of TLS libraries; each is attached with its number. */
 enum tls_function {
 	TLS_READ = 1,

@@ -163,9 +163,22 @@ static __always_inline bool admitted(struct connection *c)
 #endif
 }
 
+/* The running process's number as ringspan's /proc has it; 0 if it is not in there. */
+static __always_inline u32 number_in_proc(void)
+{
+#ifdef OWN_NAMESPACE
+	struct bpf_pidns_info number = {};
+
+	bpf_get_ns_current_pid_tgid(OWN_NAMESPACE_DEVICE, OWN_NAMESPACE, &number, sizeof(number));
+	return number.tgid; /* of others the kernel leaves it 0 */
+#else
+	return bpf_get_current_pid_tgid() >> 32;
+#endif
+}
+
 static __always_inline bool is_own_process(void)
 {
-	return bpf_get_current_pid_tgid() >> 32 == OWN_TGID;
+	return number_in_proc() == OWN_TGID;
 }
 
 enum verdict {
@@ -278,7 +291,7 @@ static __always_inline bool process_wanted(void)
 	if (is_own_process())
 		return false;
 #ifdef FILTER_PIDS
-	u32 tgid = bpf_get_current_pid_tgid() >> 32;
+	u32 tgid = number_in_proc();
 
 	if (!wanted_pids.lookup(&tgid))
 		return false;

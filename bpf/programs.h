@@ -113,3 +113,18 @@ int on_evict(struct bpf_raw_tracepoint_args *ctx)
 
 	return evict(&e);
 }
+
+/* ... and this one with a struct look. */
+int on_look(struct bpf_raw_tracepoint_args *ctx)
+{
+	struct look l;
+
+	use_own_stack(ctx);
+	l = (struct look){
+		.connection = ctx->args[0],
+		.identity = ctx->args[1],
+		.forget = ctx->args[2],
+	};
+
+	return is_gone(&l);
+}

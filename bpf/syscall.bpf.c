@@ -39,6 +39,7 @@
 #include "files.h"
 #include "births.h"
 #include "evict.h"
+#include "gone.h"
 #include "programs.h"
 #include "tls_programs.h"
 

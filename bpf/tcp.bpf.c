@@ -38,6 +38,7 @@
 #include "functions.h"
 #include "births.h"
 #include "evict.h"
+#include "gone.h"
 #include "programs.h"
 #include "tls_programs.h"
 

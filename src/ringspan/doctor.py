@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from importlib import util
 from pathlib import Path
 
-from ringspan import privileges
+from ringspan import pid_namespace, privileges
 from ringspan.config import Settings
 from ringspan.errors import CannotTrace
 from ringspan.probe import btf, load
@@ -69,6 +69,12 @@ def _names() -> Check:
     return Check("names of processes", not lacking, detail or "of all users", remedy, fatal=False)
 
 
+def _processes() -> Check:
+    foreign = pid_namespace.hidden_from() is not None
+    detail = pid_namespace.COSTS if foreign else "the host's"
+    return Check("pid namespace", not foreign, detail, pid_namespace.REMEDY, fatal=False)
+
+
 def _sandbox() -> Check:
     lacking = [words for words, there in (
         ("python3-seccomp (no system call is forbidden)", util.find_spec("seccomp") is not None),
@@ -117,7 +123,7 @@ def _tls() -> Check:
     return Check("HTTPS", not lacking, detail or "TLS libraries can be attached to", "run as root", fatal=False)
 
 
-CHECKS = (_kernel, _architecture, _btf, _privileges, _names, _lockdown, _bcc, _libbpf, _sandbox)
+CHECKS = (_kernel, _architecture, _btf, _privileges, _names, _processes, _lockdown, _bcc, _libbpf, _sandbox)
 
 
 def _guards() -> Check:

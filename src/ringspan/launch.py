@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, NamedTuple
 
+from ringspan import pid_namespace
 from ringspan.probe.settings import ProbeSettings
 from ringspan.probe.start import Start
 from ringspan.tls.start import TlsStart
@@ -33,7 +33,8 @@ def launch(settings: Settings, executables: Executables | None) -> Starts:
     if settings.tls != "off":
         tls = TlsStart(settings.tls_include, settings.tls_exclude, settings.pid, sandbox=settings.sandbox)
     told = ProbeSettings(
-        own_tgid=os.getpid(),
+        own_tgid=pid_namespace.own_number(),
+        own_namespace=pid_namespace.hidden_from(),
         capture=settings.capture,
         role=settings.role,
         pids=settings.pid,

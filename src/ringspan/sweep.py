@@ -5,13 +5,15 @@ Nor does a TLS session whose socket is not known.
 
 from __future__ import annotations
 
+import logging
+import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ringspan import contract
+from ringspan import contract, pid_namespace
 from ringspan.probe import maps
 from ringspan.process import has_begun_at
 
@@ -25,8 +27,9 @@ CALLS_BYTES = {"tls_calls": 88, "tls_stacks": 40, "go_calls": 360}
 TGID_AT, TGID_BYTES = 16, 4
 CONNECTIONS_EVERY_S = 10.0
 SESSION_BYTES = 8
-SETTLED_NS = 500_000_000  # younger exchanges are left alone
 SERVER = contract.number("ROLE_SERVER")
+Array = np.ndarray[Any, np.dtype[Any]]
+log = logging.getLogger(__name__)
 
 
 class Sweeper:
@@ -35,21 +38,24 @@ class Sweeper:
     def __init__(self, probe: Probe, proc: Path = Path("/proc")) -> None:
         self._probe = probe
         self._proc = proc
-        self._sockets: dict[int, set[str] | None] = {}
+        self._able = True
+        self._numbers_are_others = pid_namespace.hidden_from() is not None
+        self._gone: dict[int, int] = {}  # since when, by the connection's identity
         self._processes: dict[tuple[int, int], bool] = {}
         self._next_connections = time.monotonic() + CONNECTIONS_EVERY_S
         self.swept = 0
 
-    def sweep(self) -> np.ndarray[Any, np.dtype[Any]]:
+    def sweep(self) -> Array:
         """Return the records of exchanges whose socket is gone, taken out of the kernel's table."""
-        self._sockets, self._processes = {}, {}
+        self._processes = {}
+        silent = self._silent()
+        gone = self._look(silent)
         found = []
-        for some in self._probe.exchanges():
-            silent = some.confirmed & (some.records["family"] <= AF_UNIX)
-            for i in np.flatnonzero(silent):
-                record = some.records[i : i + 1].copy()
-                if self._is_orphan(record[0]) and maps.delete(self._probe.maps["exchanges"], some.keys[i].tobytes()):
-                    found.append(self._ended(record))
+        for key, record in silent:
+            since = self._gone.get(_identity(key))  # twice in a row: a last call's bytes may have been on their way
+            if since and _identity(key) in gone and maps.delete(self._probe.maps["exchanges"], key):
+                found.append(self._ended(record, since))
+        self._gone = gone
         self.swept += len(found)
         if time.monotonic() >= self._next_connections:
             self._sweep_connections()
@@ -57,13 +63,51 @@ class Sweeper:
             self._next_connections = time.monotonic() + CONNECTIONS_EVERY_S
         return np.concatenate(found) if found else np.empty(0, contract.RECORD)
 
+    def _silent(self) -> list[tuple[bytes, Array]]:
+        """Return the exchanges, by key, of which no one need tell that they have ended."""
+        found = []
+        for some in self._probe.exchanges():
+            silent = np.flatnonzero(some.confirmed & (some.records["family"] <= AF_UNIX))
+            found += [(some.keys[i].tobytes(), some.records[i : i + 1].copy()) for i in silent]
+        return found
+
+    def _look(self, silent: list[tuple[bytes, Array]]) -> dict[int, int]:
+        """Return which of their connections are gone, by identity, and since when."""
+        if not silent:
+            return {}
+        now, found = time.monotonic_ns(), self._probe.connections()  # those that are not there any more have ended
+        places = dict(zip(found.heads["identity"].tolist(), found.keys.tolist(), strict=True))
+        gone = {}
+        for identity, record in {_identity(key): record[0] for key, record in silent}.items():
+            if record["family"] == AF_UNSPEC:
+                ended = not self._lives(int(record["tgid"]), int(record["process_start_ns"]))
+            else:
+                ended = identity not in places or self._is_gone(places[identity], identity)
+            if ended:
+                gone[identity] = self._gone.get(identity, now)
+        return gone
+
+    def _is_gone(self, key: int, identity: int, *, forget: bool = False) -> bool:
+        """Whether a Unix socket is gone, as far as the kernel can be asked."""
+        if not self._able:
+            return False
+        try:
+            return self._probe.is_gone(key, identity, forget=forget)
+        except OSError as error:
+            self._able = False
+            log.warning(
+                "Unix sockets closed by exec are not found out: this kernel cannot be asked: %s", error.strerror
+            )
+        return False
+
     def _sweep_connections(self) -> None:
-        """Forget connections whose Unix socket is gone; their exchanges have been ended before."""
+        """Forget connections whose Unix socket is gone, once they have no exchanges."""
+        busy = {_identity(key) for key, _ in self._silent()}
         found = self._probe.connections()
-        self._sockets = {}  # listed after the connections, so that none of them is too young to be listed
         for i in np.flatnonzero(found.heads["family"] == AF_UNIX):
-            if not self._exists(int(found.heads["netns"][i]), int(found.heads["inode"][i])):
-                maps.delete(self._probe.maps["connections"], found.keys[i].tobytes())
+            identity = int(found.heads["identity"][i])
+            if identity not in busy:
+                self._is_gone(int(found.keys[i]), identity, forget=True)
 
     def _sweep_sessions(self) -> None:
         """Forget the TLS sessions of processes that are gone, and the calls that they were inside."""
@@ -87,40 +131,12 @@ class Sweeper:
     def _lives(self, tgid: int, start_ns: int) -> bool:
         known = self._processes.get((tgid, start_ns))
         if known is None:
-            try:
-                known = has_begun_at(self._proc / str(tgid), start_ns)
-            except (OSError, IndexError, ValueError):
-                known = False
+            known = self._numbers_are_others or _lives(self._proc, tgid, start_ns)
             self._processes[tgid, start_ns] = known
         return known
 
-    def _exists(self, netns: int, inode: int) -> bool:
-        """Whether a socket exists, as far as can be seen: of a namespace that no process shows, all do."""
-        if netns not in self._sockets:
-            self._sockets[netns] = self._unix_sockets(netns)
-        there = self._sockets[netns]
-        return there is None or str(inode) in there
-
-    def _is_orphan(self, record: Any) -> bool:
-        if time.monotonic_ns() - int(record["start_ktime_ns"]) < SETTLED_NS:
-            return False
-        if record["family"] == AF_UNSPEC:
-            return not self._lives(int(record["tgid"]), int(record["process_start_ns"]))
-        return not self._exists(int(record["netns"]), int(record["socket_inode"]))
-
-    def _unix_sockets(self, netns: int) -> set[str] | None:
-        """List the Unix sockets of a network namespace by inode number, through any process that lives there."""
-        for process in self._proc.iterdir():
-            try:
-                if process.name.isdigit() and (process / "ns/net").stat().st_ino == netns:
-                    lines = (process / "net/unix").read_text(errors="replace").splitlines()
-                    return {line.split()[6] for line in lines[1:] if len(line.split()) > 6}
-            except OSError:  # it has just ended
-                continue
-        return None
-
     @staticmethod
-    def _ended(record: np.ndarray[Any, np.dtype[Any]]) -> np.ndarray[Any, np.dtype[Any]]:
+    def _ended(record: Array, since_ns: int) -> Array:
         word = (
             "INCOMPLETE"
             if record["status"][0]
@@ -129,5 +145,23 @@ class Sweeper:
             else "CLIENT_CLOSED"
         )
         record["failure"] = contract.number(f"FAILURE_{word}")
-        record["end_ktime_ns"] = time.monotonic_ns()  # when it was found out: at most a sweep after it happened
+        record["end_ktime_ns"] = since_ns  # when it was first found gone: at most a sweep after it happened
         return record
+
+
+def _lives(proc: Path, tgid: int, start_ns: int) -> bool:
+    """Whether a process lives, as far as can be known; of one that is hidden (hidepid), by its number alone."""
+    try:
+        return has_begun_at(proc / str(tgid), start_ns)
+    except (OSError, IndexError, ValueError):
+        pass
+    try:
+        os.getpriority(os.PRIO_PROCESS, tgid)  # which anyone may ask of anyone, in the sandbox too
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def _identity(key: bytes) -> int:
+    """Return the connection's, of struct exchange_key."""
+    return int.from_bytes(key[:8], "little")

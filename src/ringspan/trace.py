@@ -16,6 +16,7 @@ from ringspan import (
     directory,
     ledger,
     notify,
+    pid_namespace,
     privileges,
     redact,
     reload,
@@ -330,6 +331,8 @@ def run(asked: Run) -> int:
         raise
     if not way:
         print("nothing is exported: give --otlp URL or set OTEL_EXPORTER_OTLP_ENDPOINT", file=sys.stderr)
+    if pid_namespace.hidden_from():
+        log.warning("%s; %s", pid_namespace.COSTS, pid_namespace.REMEDY)
     probe = _finish(asked.starts, asked.stop)
     if not probe:
         return 0

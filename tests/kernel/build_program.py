@@ -36,6 +36,7 @@ VARIANTS = {
     "client": replace(SETTINGS, role="client", ports=[80], pids=[1], by_executable=True),
     "forwarded": replace(SETTINGS, client_from="forwarded"),
     "without joins, behind proxies": replace(SETTINGS, joins=False, client_from="proxy"),
+    "in a pid namespace": replace(SETTINGS, own_namespace=(4, 4026532000), pids=[1]),
     "as on an old kernel": SETTINGS,
     "arm64": SETTINGS,
 }

@@ -10,7 +10,7 @@ from ringspan.probe import load
 # The order is `enum program`'s in bpf/maps.h.
 TAIL_CALLED = ["on_lay_out", "on_follow", "on_settle", "on_close", "on_connection_state", "on_connect", "on_forget_own",
                "on_close_files", "on_forget", "on_destroyed", "on_tls_end", "on_join"]  # fmt: skip
-RUN_BY_US = ("on_evict",)  # attached to nothing
+RUN_BY_US = ("on_evict", "on_look")  # attached to nothing
 ONCE = ("on_process_exec",)  # what copies of it would do twice
 FOLLOWING = ("on_lay_out", "on_follow", "on_settle", "on_join")
 TLS_RETURNED = ("on_tls_return", "on_go_return")

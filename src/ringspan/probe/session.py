@@ -115,6 +115,12 @@ class Probe:
         asked["whole"] = whole
         return bool(maps.run(self.functions["on_evict"], asked.tobytes()))
 
+    def is_gone(self, key: int, identity: int, *, forget: bool = False) -> bool:
+        """Whether a connection has ended, or its Unix socket; may forget it then. Raises OSError before Linux 5.10."""
+        asked = np.zeros(1, contract.header().structs["look"])
+        asked["connection"], asked["identity"], asked["forget"] = key, identity, forget
+        return bool(maps.run(self.functions["on_look"], asked.tobytes()))
+
     def detach(self) -> None:
         """Stop capture; what is in the ring and the maps can still be read."""
         for fd in self.links.values():

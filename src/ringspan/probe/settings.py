@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import secrets
 from dataclasses import asdict, dataclass, field
@@ -18,6 +19,7 @@ class ProbeSettings:
     """Filters and sizes, as they go to the compiling child (as JSON)."""
 
     own_tgid: int
+    own_namespace: tuple[int, int] | None = None  # device and inode, where it is that one's number
     capture: str = "auto"
     role: str = "both"
     pids: list[int] = field(default_factory=list)
@@ -57,6 +59,10 @@ class ProbeSettings:
             f"-DSERVERS_MAX={SERVERS_MAX}",
             f"-DEXECUTABLES_MAX={EXECUTABLES_MAX if self.by_executable else 1}",
         ]
+        if self.own_namespace:
+            device, inode = self.own_namespace
+            encoded = os.major(device) << 20 | os.minor(device)  # as in the kernel (linux/kdev_t.h)
+            flags += [f"-DOWN_NAMESPACE={inode}ULL", f"-DOWN_NAMESPACE_DEVICE={encoded}ULL"]
         flags += ["-DFOLLOW_TLS=1"] if self.follow_tls else []
         flags += ["-DJOINS=1"] if self.joins else []
         if self.client_from:
