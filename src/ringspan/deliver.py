@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import random
 import struct
 import threading
-import time
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ringspan.ledger import SpanCounts
-from ringspan.otlp import encode
-from ringspan.otlp.send import Answer
+from ringspan.otlp import attempts, encode
 
 if TYPE_CHECKING:
     from ringspan.model import Identity, Span
-    from ringspan.otlp.send import Sender
+    from ringspan.otlp.send import Answer, Sender
 
-FIRST_WAIT_S, LONGEST_WAIT_S = 0.2, 10.0
 RESOURCES_MAX = 4096
-JITTER = random.SystemRandom()  # not the interpreter's own, whose state others may count on
 BATCH_BYTES = 2 << 20  # receivers of gRPC take 4 MB in a message
 
 
@@ -135,23 +130,9 @@ class Delivery:
     def _deliver(self, batch: list[tuple[bytes, bytes]]) -> None:
         """Send one batch, again and again until it is taken, refused for good, or too old."""
         body = encode.request(batch)
-        last = time.monotonic() + self._limits.retry_s
-        wait = FIRST_WAIT_S
-        while True:
-            answer = self._send(body)
-            pause = max(answer.wait_s or 0.0, wait * JITTER.uniform(0.5, 1.0))
-            over = self._ending.is_set() or time.monotonic() + pause > last
-            if answer.taken or not answer.again or over:
-                break
-            wait = min(wait * 2, LONGEST_WAIT_S)
-            self._ending.wait(pause)
+        limits = self._limits
+        answer = attempts.settle(lambda: self._sender.send(body, limits.timeout_s), limits.retry_s, self._ending)
         self._settle(len(batch), answer)
-
-    def _send(self, body: bytes) -> Answer:
-        try:
-            return self._sender.send(body, self._limits.timeout_s)
-        except Exception as error:  # noqa: BLE001 - whatever a receiver answers, this thread goes on
-            return Answer(taken=False, reason=type(error).__name__)
 
     def _settle(self, count: int, answer: Answer) -> None:
         with self._lock:

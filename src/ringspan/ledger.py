@@ -88,6 +88,32 @@ class SpanCounts:
         self.failed[reason] = self.failed.get(reason, 0) + count
 
 
+@dataclass
+class ReportCounts:
+    """The fate of reports of metrics, and of the data points of those that were sent."""
+
+    made: int = 0
+    arrived: int = 0
+    in_part: int = 0
+    under_way: int = 0  # waiting, or being sent
+    superseded: int = 0
+    failed: dict[str, int] = field(default_factory=dict)
+    points: int = 0
+    points_acknowledged: int = 0
+    points_under_way: int = 0
+    points_failed: dict[str, int] = field(default_factory=dict)
+
+    def fail(self, reason: str, count: int) -> None:
+        """Count reports that did not arrive as a whole."""
+        if count:
+            self.failed[reason] = self.failed.get(reason, 0) + count
+
+    def fail_points(self, reason: str, count: int) -> None:
+        """Count data points that did not arrive."""
+        if count:
+            self.points_failed[reason] = self.points_failed.get(reason, 0) + count
+
+
 @dataclass(frozen=True)
 class Ledger:
     """A snapshot of all accounts."""
@@ -195,10 +221,29 @@ def metric_account(recorded: int, counted: int) -> Account:
     return Account("metrics", "recorded", recorded, {"counted": counted})
 
 
-def report_account(made: int, arrived: int, failed: int, superseded: int) -> Account:
-    """Reports of metrics: made = arrived + failed + superseded (by a later one, while waiting) + on their way."""
-    parts = {"arrived": arrived, "on their way": made - arrived - failed - superseded}
-    return Account("reports", "made", made, parts | {"failed": failed, "superseded": superseded})
+def report_account(reports: ReportCounts) -> Account:
+    """Reports of metrics: made = arrived + on their way + failed[reason] + superseded (by a later one, while waiting).
+
+    One of which the receiver rejected data points has arrived in part.
+    """
+    parts = {
+        "arrived": reports.arrived,
+        **({"arrived (in part)": reports.in_part} if reports.in_part else {}),
+        "on their way": reports.under_way,
+        **{f"failed ({reason})": count for reason, count in reports.failed.items()},
+        "superseded": reports.superseded,
+    }
+    return Account("reports", "made", reports.made, parts)
+
+
+def point_account(reports: ReportCounts) -> Account:
+    """Data points of the reports that were sent: sent = acknowledged + on their way + failed[reason]."""
+    parts = {
+        "acknowledged": reports.points_acknowledged,
+        "on their way": reports.points_under_way,
+        **{f"failed ({reason})": count for reason, count in reports.points_failed.items()},
+    }
+    return Account("data points", "sent", reports.points, parts)
 
 
 def row_account(recorded: int, written: int, dropped: int) -> Account:

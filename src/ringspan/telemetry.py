@@ -14,7 +14,7 @@ from ringspan import ledger
 from ringspan.deliver import Delivery
 from ringspan.deliver import Limits as QueueLimits
 from ringspan.errors import UsageError
-from ringspan.metrics import own, report
+from ringspan.metrics import own, preferences, report, reporter
 from ringspan.metrics.active import ActiveRequests
 from ringspan.metrics.exchanges import ExchangeMetrics
 from ringspan.metrics.exchanges import Limits as SeriesLimits
@@ -25,7 +25,7 @@ from ringspan.sampling import Sampler, rule_from_environment
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from opentelemetry.sdk.metrics.export import MetricExporter
+    from opentelemetry.sdk.metrics.export import AggregationTemporality
 
     from ringspan.clock import Clock
     from ringspan.config import Settings
@@ -84,8 +84,9 @@ class Way:
     sender: send.Sender | None
     queue: QueueLimits
     sampler: Sampler
-    exporter: MetricExporter | None
-    export_timeout_ms: float
+    reports: send.Sender | None
+    report_s: float  # for one request of a report, from its first try to its last
+    temporality: dict[type, AggregationTemporality]
     interval_s: float
     series: SeriesLimits
     active_requests: bool
@@ -100,7 +101,6 @@ def prepare(settings: Settings) -> Way | None:
     rule = rule_from_environment()
     traces = endpoint.resolve("traces", settings.otlp, settings.protocol) if wants["traces"] else None
     metrics = endpoint.resolve("metrics", settings.otlp, settings.protocol) if wants["metrics"] else None
-    exporter = report.make_exporter(metrics, explicit_url=bool(settings.otlp)) if metrics else None
     return Way(
         sender=send.sender(traces) if traces else None,
         queue=QueueLimits(
@@ -112,13 +112,14 @@ def prepare(settings: Settings) -> Way | None:
             retry_s=settings.retry_s,
         ),
         sampler=Sampler(rule, settings.spans_per_second),
-        exporter=exporter,
-        export_timeout_ms=_number("OTEL_METRIC_EXPORT_TIMEOUT", 30_000),
+        reports=send.sender(metrics) if metrics else None,
+        report_s=min(metrics.timeout_s if metrics else 10.0, _number("OTEL_METRIC_EXPORT_TIMEOUT", 30_000) / 1000),
+        temporality=preferences.temporality(),
         interval_s=_number("OTEL_METRIC_EXPORT_INTERVAL", INTERVAL_MS) / 1000,
         series=SeriesLimits(
             settings.series,
             settings.series_idle_s,
-            exporter is not None and report.is_exponential(exporter),
+            metrics is not None and preferences.exponential(),
             settings.body_sizes,
         ),
         active_requests=settings.active_requests,
@@ -138,7 +139,7 @@ class Telemetry:
         self._metrics = ExchangeMetrics(way.series, identify, now, self._began_unix_ns)
         self._active = ActiveRequests(identify) if way.active_requests else None
         self._delivery = Delivery(way.sender, way.queue) if way.sender else None
-        self._reporter = report.Reporter(way.exporter, way.export_timeout_ms) if way.exporter else None
+        self._reporter = reporter.Reporter(way.reports, way.temporality, way.report_s) if way.reports else None
         self._next_report, self._next_tidy = now + way.interval_s, now + TIDY_S
 
     @property
@@ -177,8 +178,9 @@ class Telemetry:
         """Return the accounts of metrics and spans."""
         out = [ledger.metric_account(recorded, self._metrics.counted)]
         if self._reporter:
-            sent = self._reporter
-            out.append(ledger.report_account(sent.made, sent.arrived, sent.failed, sent.superseded))
+            reports = self._reporter.counts()
+            points = ledger.point_account(reports)
+            out += [ledger.report_account(reports), *([points] if points.gap or reports.points_failed else [])]
         if self._delivery:
             counts = self._delivery.counts()
             counts.unsampled = dict(self._way.sampler.unsampled)

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceResponse
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
     ExportTraceServiceResponse,
@@ -25,6 +26,13 @@ class Reply:
 def rejecting(count: int) -> Reply:
     response = ExportTraceServiceResponse()
     response.partial_success.rejected_spans = count
+    return Reply(body=response.SerializeToString())
+
+
+def rejecting_points(count: int, why: str = "") -> Reply:
+    response = ExportMetricsServiceResponse()
+    response.partial_success.rejected_data_points = count
+    response.partial_success.error_message = why
     return Reply(body=response.SerializeToString())
 
 

@@ -9,7 +9,6 @@ from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExport
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as Http
 
 from ringspan.errors import UsageError
-from ringspan.metrics import report
 from ringspan.otlp import endpoint
 
 PREFIX = "OTEL_EXPORTER_OTLP_"
@@ -156,15 +155,6 @@ def test_empty_variables_are_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
     set_all(monkeypatch, {"PROTOCOL": "", "COMPRESSION": "", "TIMEOUT": "", "HEADERS": ""})
     assert endpoint.wanted("traces", "http://c:4317")
     assert endpoint.resolve("traces", "http://c:4317").protocol == "grpc"
-
-
-@pytest.mark.parametrize("compression", ["none", "gzip", "deflate"])
-@pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
-def test_the_exporter_of_metrics_takes_each_compression(
-    monkeypatch: pytest.MonkeyPatch, protocol: str, compression: str
-) -> None:
-    set_all(monkeypatch, {"COMPRESSION": compression})
-    report.make_exporter(endpoint.resolve("metrics", "http://127.0.0.1:9", protocol), explicit_url=True).shutdown()
 
 
 @pytest.mark.parametrize("value", ["Bearer abc==", "abc", "a=b,abc", "a=x\x01"])

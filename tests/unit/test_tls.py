@@ -13,11 +13,9 @@ import grpc
 import pytest
 import trustme
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceResponse
-from opentelemetry.sdk.metrics.export import MetricExportResult, MetricsData
 
 from ringspan.clock import Clock
 from ringspan.deliver import Delivery, Limits
-from ringspan.metrics import report
 from ringspan.model import Identity
 from ringspan.otlp import endpoint, send
 from ringspan.spans import SpanMaker
@@ -94,15 +92,10 @@ def delivered(running: Running, protocol: str) -> tuple[int, dict[str, int]]:
     return counts.acknowledged, counts.failed
 
 
-def exported(running: Running, protocol: str) -> MetricExportResult:
-    found = endpoint.resolve("metrics", running.url, protocol)
-    return report.make_exporter(found, explicit_url=True).export(MetricsData([]), 1000)
-
-
-@pytest.fixture(autouse=True)
-def _soon_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The SDK's exporters try again for so many seconds, whatever was refused."""
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_METRICS_TIMEOUT", "1")
+def exported(running: Running, protocol: str) -> tuple[bool, str]:
+    """Whether a request of metrics was taken, and why not."""
+    answer = send.sender(endpoint.resolve("metrics", running.url, protocol)).send(b"", 5)
+    return answer.taken, answer.reason
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -112,7 +105,7 @@ def test_an_unknown_authority_is_refused(protocol: str, signal: str, trust: Trus
         if signal == "spans":
             assert delivered(running, protocol) == (0, {"TLS error": 1})
         else:
-            assert exported(running, protocol) is MetricExportResult.FAILURE
+            assert exported(running, protocol) == (False, "TLS error")
         assert running.requests == []
 
 
@@ -126,7 +119,7 @@ def test_the_authority_that_is_named_is_trusted(
         if signal == "spans":
             assert delivered(running, protocol) == (1, {})
         else:
-            assert exported(running, protocol) is MetricExportResult.SUCCESS
+            assert exported(running, protocol) == (True, "")
         assert len(running.requests) == 1
 
 
@@ -140,7 +133,7 @@ def test_a_certificate_of_another_host_is_refused(
         if signal == "spans":
             assert delivered(running, protocol) == (0, {"TLS error": 1})
         else:
-            assert exported(running, protocol) is MetricExportResult.FAILURE
+            assert exported(running, protocol) == (False, "TLS error")
         assert running.requests == []
 
 
@@ -150,3 +143,18 @@ def test_a_receiver_that_speaks_no_tls_gets_nothing(protocol: str) -> None:
         secure = Running(running.url.replace("http:", "https:"), running.requests)
         assert delivered(secure, protocol) == (0, {"TLS error": 1})
         assert running.requests == []
+
+
+@pytest.mark.parametrize("signal", ["traces", "metrics"])
+def test_requests_own_variable_names_authorities_where_no_certificate_is_named(
+    signal: endpoint.Signal, trust: Trust, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    other = tmp_path / "other.pem"
+    trustme.CA().cert_pem.write_to_path(other)
+    with serving("http/protobuf", trust, "127.0.0.1") as running:
+        for bundle, named, taken in ((trust.certificate, None, True), (other, None, False), (other, trust, True)):
+            monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(bundle))
+            if named:
+                monkeypatch.setenv("OTEL_EXPORTER_OTLP_CERTIFICATE", str(named.certificate))
+            answer = send.sender(endpoint.resolve(signal, running.url, "http/protobuf")).send(b"", 5)
+            assert answer.taken is taken

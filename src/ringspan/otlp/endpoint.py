@@ -27,6 +27,7 @@ USER_AGENT = f"ringspan/{__version__}"
 class Endpoint:
     """One signal's destination; timeout in seconds, as the SDK for Python has it."""
 
+    signal: Signal
     protocol: str
     url: str
     timeout_s: float
@@ -141,6 +142,7 @@ def resolve(signal: Signal, otlp: str | None = None, protocol: str | None = None
         missing = variable(signal, "CLIENT_CERTIFICATE" if key else "CLIENT_KEY")[0]
         raise UsageError(f"{missing}: not given", "a client certificate and its key go together")
     return Endpoint(
+        signal=signal,
         protocol=chosen,
         url=url,
         timeout_s=_timeout(signal),

@@ -7,18 +7,19 @@ import gzip
 import time
 import zlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from urllib.parse import urlsplit
 
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceResponse
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
-from ringspan.otlp.endpoint import USER_AGENT, Endpoint, read_file
+from ringspan.otlp.endpoint import USER_AGENT, Endpoint, Signal, read_file
 
 if TYPE_CHECKING:
     import grpc
     import requests
+    from requests.auth import AuthBase
 
-METHOD = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
 RETRYABLE_STATUS = {429, 502, 503, 504}
 RETRYABLE_CODES = {"CANCELLED", "DEADLINE_EXCEEDED", "ABORTED", "OUT_OF_RANGE", "UNAVAILABLE", "DATA_LOSS"}
 CHANNEL_OPTIONS = [
@@ -29,12 +30,33 @@ CHANNEL_OPTIONS = [
 ]
 REASON_MAX = 80
 TLS_ERROR, TLS_WORDS = "TLS error", ("handshake", "CERTIFICATE_VERIFY_FAILED", "Hostname Verification", "Peer name")
-ANSWER_MAX = 1 << 20
+ANSWER_MAX, PIECE = 1 << 20, 1024
+HEADERS = {"Content-Type": "application/x-protobuf", "User-Agent": USER_AGENT, "Accept-Encoding": "identity"}
+
+
+class Service(NamedTuple):
+    """What takes a signal over gRPC, what it answers, and the field that counts what was rejected of a request."""
+
+    method: str
+    response: Any
+    rejected: str
+
+
+SERVICES: dict[Signal, Service] = {
+    "traces": Service(
+        "/opentelemetry.proto.collector.trace.v1.TraceService/Export", ExportTraceServiceResponse, "rejected_spans"
+    ),
+    "metrics": Service(
+        "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
+        ExportMetricsServiceResponse,
+        "rejected_data_points",
+    ),
+}
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What became of a request: taken (but for `rejected` spans), to be sent again, or refused for good."""
+    """What became of a request: taken (but for `rejected` spans or points), to be sent again, or refused for good."""
 
     taken: bool
     rejected: int = 0
@@ -47,7 +69,7 @@ class Sender(Protocol):
     """A way to send."""
 
     def send(self, body: bytes, timeout_s: float) -> Answer:
-        """Send one ExportTraceServiceRequest; raises nothing."""
+        """Send one request of the signal; raises nothing."""
 
     def cancel(self) -> None:
         """End the request that is under way, if that is possible."""
@@ -79,14 +101,15 @@ class Grpc:
             channel = grpc.insecure_channel(target, **options)
         self._error: type[grpc.RpcError] = grpc.RpcError
         self._headers = tuple((key.lower(), value) for key, value in endpoint.headers.items())
-        self._call = channel.unary_unary(METHOD, None, ExportTraceServiceResponse.FromString)
+        self._service = SERVICES[endpoint.signal]
+        self._call = channel.unary_unary(self._service.method, None, self._service.response.FromString)
         self._under_way: grpc.Future[Any] | None = None
 
     def send(self, body: bytes, timeout_s: float) -> Answer:
         """Send one request."""
         try:
             self._under_way = self._call.future(body, timeout=timeout_s, metadata=self._headers)
-            return _taken(self._under_way.result())
+            return _taken(self._under_way.result(), self._service)
         except self._error as error:
             return _refused(error)
         except Exception as error:  # noqa: BLE001 - cancelled, or the channel is closed
@@ -98,9 +121,10 @@ class Grpc:
             self._under_way.cancel()
 
 
-def _taken(response: ExportTraceServiceResponse) -> Answer:
+def _taken(response: Any, service: Service) -> Answer:
     partial = response.partial_success
-    return Answer(taken=True, rejected=max(0, partial.rejected_spans), reason=_printable(partial.error_message))
+    rejected = max(0, getattr(partial, service.rejected))
+    return Answer(taken=True, rejected=rejected, reason=_printable(partial.error_message))
 
 
 def _refused(error: Any) -> Answer:
@@ -135,11 +159,14 @@ class Http:
 
     def __init__(self, endpoint: Endpoint) -> None:
         import requests  # noqa: PLC0415
+        import urllib3  # noqa: PLC0415
 
         self._endpoint = endpoint
-        self._error: type[requests.RequestException] = requests.RequestException
+        self._service = SERVICES[endpoint.signal]
+        self._errors = (requests.RequestException, urllib3.exceptions.HTTPError)
         self._session = requests.Session()
-        self._session.headers.update({"Content-Type": "application/x-protobuf", "User-Agent": USER_AGENT})
+        self._session.auth = _credentials(endpoint.url)
+        self._session.headers.update(HEADERS)
         self._session.headers.update(endpoint.headers)
         if endpoint.compression != "none":
             self._session.headers["Content-Encoding"] = endpoint.compression
@@ -157,7 +184,7 @@ class Http:
                 self._endpoint.url, packed, timeout=timeout_s, allow_redirects=False, stream=True, verify=self._verify
             )
             content = _content(response, time.monotonic() + timeout_s)
-        except self._error as error:
+        except self._errors as error:
             return Answer(taken=False, again=True, reason=_what(error))
         if content is None:
             return Answer(taken=False, again=True, reason="timeout")
@@ -169,19 +196,38 @@ class Http:
     def cancel(self) -> None:
         """Do nothing: a request cannot be ended from another thread."""
 
-    @staticmethod
-    def _read(content: bytes) -> Answer:
+    def _read(self, content: bytes) -> Answer:
         try:
-            return _taken(ExportTraceServiceResponse.FromString(content))
+            return _taken(self._service.response.FromString(content), self._service)
         except Exception:  # noqa: BLE001 - some receivers answer with JSON or nothing
             return Answer(taken=True)
 
 
+def _credentials(url: str) -> AuthBase:
+    """Return what adds a URL's own user and password, if it has them, and nobody else's.
+
+    Given nothing, requests looks into ~/.netrc, and sends what is there in place of the header that was asked for.
+    """
+    from requests.auth import AuthBase, HTTPBasicAuth  # noqa: PLC0415
+    from requests.utils import get_auth_from_url  # noqa: PLC0415
+
+    class Nothing(AuthBase):
+        def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+            return request
+
+    user, password = get_auth_from_url(url)
+    return HTTPBasicAuth(user, password) if user or password else Nothing()
+
+
 def _content(response: requests.Response, deadline: float) -> bytes | None:
-    """Read an answer's body, or enough of it; None if that takes too long (requests limits each read only)."""
+    """Read an answer's body, or enough of it; None if that takes too long (requests limits each read only).
+
+    It is read as it came: what is unpacked, and the lines between chunks as urllib3's own generator reads them, have no
+    bound.
+    """
     content = b""
     with response:
-        for part in response.iter_content(1024):
+        while part := response.raw.read(PIECE, decode_content=False):
             content += part
             if time.monotonic() > deadline:
                 return None
@@ -198,7 +244,12 @@ def _compressed(body: bytes, how: str) -> bytes:
 
 def _what(error: BaseException) -> str:
     """Name an error of the connection in few words that are always the same."""
-    names = {"ConnectTimeout": "timeout", "ReadTimeout": "timeout", "SSLError": TLS_ERROR}
+    names = {
+        "ConnectTimeout": "timeout",
+        "ReadTimeout": "timeout",
+        "ReadTimeoutError": "timeout",
+        "SSLError": TLS_ERROR,
+    }
     return names.get(type(error).__name__, "unreachable")
 
 
