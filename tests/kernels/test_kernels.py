@@ -56,6 +56,8 @@ AUTO = shlex.join(
     [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/e2e/test_auto.py", "-k", "auto_is"]
 )
 
+DOCTOR = shlex.join([sys.executable, "-m", "ringspan.cli", "doctor"])
+
 
 def in_guest(script: str, words: str = "") -> str:
     kernel = next(one for one in KERNELS if one.name == LOCKED_DOWN)
@@ -73,10 +75,18 @@ def test_lockdown_integrity_takes_away_no_capture(results: Results) -> None:
 
 
 @pytest.mark.timeout(1800)
+def test_lockdown_confidentiality_is_named(results: Results) -> None:
+    result_of(results, LOCKED_DOWN)
+    trace = shlex.join([sys.executable, "-m", "ringspan.cli", "trace", "--show", "json", "--port", "15000"])
+    said = in_guest(f"{DOCTOR} | grep lockdown; {trace} </dev/null 2>&1; echo status $?", "lockdown=confidentiality")
+    why = "lockdown: confidentiality; lockdown=confidentiality forbids BPF to read kernel memory"
+    assert said.splitlines() == [f"NO  {why}", f"ringspan: cannot trace here: {why}", "status 3"]
+
+
+@pytest.mark.timeout(1800)
 def test_where_functions_cannot_be_traced_system_calls_are(results: Results) -> None:
     result_of(results, LOCKED_DOWN)
-    doctor = shlex.join([sys.executable, "-m", "ringspan.cli", "doctor"])
-    said = in_guest(f"echo 0 > /proc/sys/kernel/ftrace_enabled; {doctor} | grep capture; exec {AUTO}")
+    said = in_guest(f"echo 0 > /proc/sys/kernel/ftrace_enabled; {DOCTOR} | grep capture; exec {AUTO}")
     found = re.findall(r"^(\w+) +capture \w+ \((.+?)\): (\w+)", said, re.MULTILINE)
     assert found == [("no", "fentry", "not"), ("no", "kprobe", "not"), ("ok", "raw tracepoints", "available")]
     assert "1 passed" in said, said[-4000:]
