@@ -9,7 +9,7 @@ from pathlib import Path
 
 ROOTS = (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/unified"))
 SHARE, AT_ONCE_S = 0.1, 0.3  # of the time that may go into listing, and how much of it may be saved up
-PATHS_MAX = 65536
+PATHS_MAX, BYTES_MAX = 65536, 16 << 20  # who may make groups chooses their names
 
 
 class Cgroups:
@@ -18,6 +18,7 @@ class Cgroups:
     def __init__(self, roots: tuple[Path, ...] = ROOTS) -> None:
         self._roots = roots
         self._paths: dict[int, str] = {}  # empty: gone before it could be found, or out of sight
+        self._bytes = 0
         self._left_s, self._since = AT_ONCE_S, time.monotonic()
         self.forgotten = 0
 
@@ -45,10 +46,16 @@ class Cgroups:
             if not (root / "cgroup.controllers").exists():  # only version 2 has ids of this kind
                 continue
             for folder, number in _folders(str(root)):
-                if len(self._paths) >= PATHS_MAX:
-                    self.forgotten += len(self._paths)
-                    self._paths.clear()
-                self._paths[number] = folder.removeprefix(str(root)) or "/"
+                if not self._paths.get(number):
+                    self._keep(number, folder.removeprefix(str(root)) or "/")
+
+    def _keep(self, number: int, path: str) -> None:
+        self._bytes += len(path)
+        if len(self._paths) >= PATHS_MAX or self._bytes > BYTES_MAX:
+            self.forgotten += len(self._paths)
+            self._paths.clear()
+            self._bytes = len(path)
+        self._paths[number] = path
 
 
 def _folders(top: str) -> Iterator[tuple[str, int]]:

@@ -293,6 +293,19 @@ def test_listing_groups_takes_a_bounded_share_of_time(tmp_path: Path, monkeypatc
         assert now == pytest.approx(want)
 
 
+def test_paths_of_groups_are_bounded_in_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ringspan.cgroups.BYTES_MAX", 10_000)
+    (tmp_path / "cgroup.controllers").touch()
+    groups = Cgroups((tmp_path,))
+    made = [tmp_path / f"{i:03}{'g' * 197}" for i in range(100)]
+    for one in made:
+        one.mkdir()
+    for one in (*made, *made):
+        groups.look({one.stat().st_ino})
+    assert sum(map(len, groups._paths.values())) <= 10_000
+    assert groups.forgotten >= 50
+
+
 def test_what_exec_left_of_another_process_in_the_buffer_is_not_read(tmp_path: Path) -> None:
     born = birth(b"app\0", b"A=b\0OTEL_SERVICE_NAME=stale\0")
     born[0]["environment_bytes"] = 4
