@@ -92,12 +92,13 @@ def test_living_exchanges_go_on_while_other_sockets_come_and_go(tmp_path: Path) 
     assert f"seen {2 * HELD} = recorded {2 * HELD} + in flight 0 + filtered 0" in ended.ledger
 
 
-def test_sockets_closed_by_exec_are_found_in_a_network_namespace_that_no_process_shows() -> None:
+@pytest.mark.parametrize("flags", [[], ["--user", "nobody"]])
+def test_sockets_closed_by_exec_are_found_in_a_network_namespace_that_no_process_shows(flags: list[str]) -> None:
     process = _begin(BECOMES, Path(f"/proc/{os.getpid()}/ns/net"))
     assert process.stdin
     assert process.stdout
     try:
-        with trace("--pid", str(process.pid)) as tracer:
+        with trace("--pid", str(process.pid), *flags) as tracer:
             assert process.stdout.readline() == "begun\n"
             print(file=process.stdin, flush=True)
             rows = tracer.rows(2)
