@@ -48,13 +48,9 @@ class Sweeper:
     def sweep(self) -> Array:
         """Return the records of exchanges whose socket is gone, taken out of the kernel's table."""
         self._processes = {}
-        silent = self._silent()
-        gone = self._look(silent)
-        found = []
-        for key, record in silent:
-            since = self._gone.get(_identity(key))  # twice in a row: a last call's bytes may have been on their way
-            if since and _identity(key) in gone and maps.delete(self._probe.maps["exchanges"], key):
-                found.append(self._ended(record, since))
+        gone = self._look(self._silent())
+        # Twice in a row: the bytes of a last call may have been on their way.
+        found = self._take_out({identity: since for identity, since in self._gone.items() if identity in gone})
         self._gone = gone
         self.swept += len(found)
         if time.monotonic() >= self._next_connections:
@@ -63,29 +59,45 @@ class Sweeper:
             self._next_connections = time.monotonic() + CONNECTIONS_EVERY_S
         return np.concatenate(found) if found else np.empty(0, contract.RECORD)
 
-    def _silent(self) -> list[tuple[bytes, Array]]:
-        """Return the exchanges, by key, of which no one need tell that they have ended."""
-        found = []
+    def _silent(self) -> dict[int, tuple[int, int] | None]:
+        """Return the connections, by identity, of exchanges that may end untold; a process where it has no socket."""
+        found: dict[int, tuple[int, int] | None] = {}
         for some in self._probe.exchanges():
-            silent = np.flatnonzero(some.confirmed & (some.records["family"] <= AF_UNIX))
-            found += [(some.keys[i].tobytes(), some.records[i : i + 1].copy()) for i in silent]
+            silent = some.confirmed & (some.records["family"] <= AF_UNIX)
+            found |= dict.fromkeys(some.connections[silent].tolist())
+            for i in np.flatnonzero(silent & (some.records["family"] == AF_UNSPEC)):
+                record = some.records[i]
+                found[int(some.connections[i])] = int(record["tgid"]), int(record["process_start_ns"])
         return found
 
-    def _look(self, silent: list[tuple[bytes, Array]]) -> dict[int, int]:
-        """Return which of their connections are gone, by identity, and since when."""
+    def _look(self, silent: dict[int, tuple[int, int] | None]) -> dict[int, int]:
+        """Return which of these connections are gone, by identity, and since when."""
         if not silent:
             return {}
         now, found = time.monotonic_ns(), self._probe.connections()  # those that are not there any more have ended
         places = dict(zip(found.heads["identity"].tolist(), found.keys.tolist(), strict=True))
         gone = {}
-        for identity, record in {_identity(key): record[0] for key, record in silent}.items():
-            if record["family"] == AF_UNSPEC:
-                ended = not self._lives(int(record["tgid"]), int(record["process_start_ns"]))
+        for identity, process in silent.items():
+            if process:
+                ended = not self._lives(*process)
             else:
                 ended = identity not in places or self._is_gone(places[identity], identity)
             if ended:
                 gone[identity] = self._gone.get(identity, now)
         return gone
+
+    def _take_out(self, gone: dict[int, int]) -> list[Array]:
+        """Take the exchanges of these connections out of the kernel's table."""
+        found: list[Array] = []
+        identities = np.array(list(gone), np.uint64)
+        for some in self._probe.exchanges() if gone else ():
+            silent = some.confirmed & (some.records["family"] <= AF_UNIX) & np.isin(some.connections, identities)
+            found += [
+                self._ended(some.records[i : i + 1].copy(), gone[int(some.connections[i])])
+                for i in np.flatnonzero(silent)
+                if maps.delete(self._probe.maps["exchanges"], some.keys[i].tobytes())
+            ]
+        return found
 
     def _is_gone(self, key: int, identity: int, *, forget: bool = False) -> bool:
         """Whether a Unix socket is gone, as far as the kernel can be asked."""
@@ -101,13 +113,17 @@ class Sweeper:
         return False
 
     def _sweep_connections(self) -> None:
-        """Forget connections whose Unix socket is gone, once they have no exchanges."""
-        busy = {_identity(key) for key, _ in self._silent()}
-        found = self._probe.connections()
+        """Forget connections whose Unix socket is gone, once they have no exchanges but such as were not HTTP."""
+        busy, found = self._silent(), self._probe.connections()
+        gone = []
         for i in np.flatnonzero(found.heads["family"] == AF_UNIX):
             identity = int(found.heads["identity"][i])
-            if identity not in busy:
-                self._is_gone(int(found.keys[i]), identity, forget=True)
+            if identity not in busy and self._is_gone(int(found.keys[i]), identity, forget=True):
+                gone.append(identity)
+        identities = np.array(gone, np.uint64)
+        for some in self._probe.exchanges() if gone else ():
+            for i in np.flatnonzero(~some.confirmed & np.isin(some.connections, identities)):
+                maps.delete(self._probe.maps["exchanges"], some.keys[i].tobytes())
 
     def _sweep_sessions(self) -> None:
         """Forget the TLS sessions of processes that are gone, and the calls that they were inside."""
@@ -160,8 +176,3 @@ def _lives(proc: Path, tgid: int, start_ns: int) -> bool:
     except ProcessLookupError:
         return False
     return True
-
-
-def _identity(key: bytes) -> int:
-    """Return the connection's, of struct exchange_key."""
-    return int.from_bytes(key[:8], "little")

@@ -16,6 +16,7 @@ from ringspan.probe import maps
 CONFIRMED = 1  # enum confirmation in bpf/state.h
 EXCHANGE_KEY_BYTES, CONNECTION_KEY_BYTES = 16, 8
 HEAD = contract.header().structs["connection_head"]
+LOOK = contract.header().structs["look"]
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
@@ -117,9 +118,7 @@ class Probe:
 
     def is_gone(self, key: int, identity: int, *, forget: bool = False) -> bool:
         """Whether a connection has ended, or its Unix socket; may forget it then. Raises OSError before Linux 5.10."""
-        asked = np.zeros(1, contract.header().structs["look"])
-        asked["connection"], asked["identity"], asked["forget"] = key, identity, forget
-        return bool(maps.run(self.functions["on_look"], asked.tobytes()))
+        return bool(maps.run(self.functions["on_look"], np.array((key, identity, forget), LOOK).tobytes()))
 
     def detach(self) -> None:
         """Stop capture; what is in the ring and the maps can still be read."""
