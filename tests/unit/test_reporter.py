@@ -198,6 +198,8 @@ ENDLESS: dict[str, tuple[bytes, bytes]] = {
     "no length": (b"HTTP/1.1 200 OK\r\n\r\n", b"x" * (1 << 20)),
     "a refusal": (b"HTTP/1.1 400 No\r\n\r\n", b"x" * (1 << 20)),
     "a header": (b"HTTP/1.1 200 OK\r\nx: ", b"x" * (1 << 20)),
+    "trailers": (CHUNKED + b"\r\n0\r\n", b"x: x\r\n" * (1 << 17)),
+    "interim answers": (b"", b"HTTP/1.1 100 Continue\r\n\r\n" * (1 << 15)),
     "headers": (b"HTTP/1.1 200 OK\r\n", b"x: x\r\n" * (1 << 17)),
 }
 ENDLESS_MB = 200
@@ -239,6 +241,31 @@ def test_an_answer_without_end_is_cut(signal: endpoint.Signal, which: str) -> No
         assert time.monotonic() - began < 3
         time.sleep(0.1)
         assert max(took) < 30 << 20  # what the kernel holds for the two is of these
+
+
+@pytest.mark.parametrize("proxied", [False, True])
+@pytest.mark.parametrize("head", [b"", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\n"])
+def test_an_answer_that_comes_byte_by_byte_is_not_waited_for(
+    head: bytes, proxied: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def drip(connection: socket.socket) -> None:
+        connection.recv(1 << 16)
+        with contextlib.suppress(OSError):
+            connection.sendall(head)
+            for byte in itertools.repeat(b"H", 50):
+                connection.sendall(byte)
+                time.sleep(0.1)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        threading.Thread(target=lambda: drip(listening.accept()[0]), daemon=True).start()
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        if proxied:
+            monkeypatch.setenv("http_proxy", url)
+            url = "http://collector.invalid"
+        began = time.monotonic()
+        answer = send.sender(endpoint.resolve("metrics", url, "http/protobuf")).send(b"x", 0.5)
+        assert time.monotonic() - began < 2
+    assert (answer.taken, answer.again, answer.reason) == (False, True, "timeout")
 
 
 @pytest.fixture

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import ssl
+import threading
 from collections.abc import Iterator
 from concurrent import futures
 from contextlib import contextmanager
@@ -96,6 +99,44 @@ def exported(running: Running, protocol: str) -> tuple[bool, str]:
     """Whether a request of metrics was taken, and why not."""
     answer = send.sender(endpoint.resolve("metrics", running.url, protocol)).send(b"", 5)
     return answer.taken, answer.reason
+
+
+def _pump(one: socket.socket, other: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while some := one.recv(1 << 16):
+            other.sendall(some)
+        other.shutdown(socket.SHUT_WR)
+
+
+@contextmanager
+def tunnel() -> Iterator[tuple[str, list[bytes]]]:
+    """A proxy that takes one CONNECT, and what it was asked."""
+    asked: list[bytes] = []
+
+    def serve() -> None:
+        client, _ = listening.accept()
+        asked.append(client.recv(1 << 16))
+        host, _, port = asked[0].split()[1].decode().partition(":")
+        with client, socket.create_connection((host, int(port))) as server:
+            client.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+            threading.Thread(target=_pump, args=(server, client), daemon=True).start()
+            _pump(client, server)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        threading.Thread(target=serve, daemon=True).start()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}", asked
+
+
+@pytest.mark.parametrize("signal", ["traces", "metrics"])
+def test_a_proxy_is_asked_for_a_tunnel(signal: endpoint.Signal, trust: Trust, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_CERTIFICATE", str(trust.certificate))
+    with serving("http/protobuf", trust, "127.0.0.1") as running, tunnel() as (url, asked):
+        monkeypatch.setenv("https_proxy", url)
+        assert send.sender(endpoint.resolve(signal, running.url, "http/protobuf")).send(b"", 5).taken
+        assert len(running.requests) == 1
+    assert asked[0].startswith(f"CONNECT {running.url.removeprefix('https://')} ".encode())
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)

@@ -161,10 +161,14 @@ class Http:
         import requests  # noqa: PLC0415
         import urllib3  # noqa: PLC0415
 
+        from ringspan.otlp.bounded import Adapter  # noqa: PLC0415
+
         self._endpoint = endpoint
         self._service = SERVICES[endpoint.signal]
         self._errors = (requests.RequestException, urllib3.exceptions.HTTPError)
         self._session = requests.Session()
+        for scheme in ("http://", "https://"):
+            self._session.mount(scheme, Adapter())
         self._session.auth = _credentials(endpoint.url)
         self._session.headers.update(HEADERS)
         self._session.headers.update(endpoint.headers)
@@ -183,11 +187,9 @@ class Http:
             response = self._session.post(
                 self._endpoint.url, packed, timeout=timeout_s, allow_redirects=False, stream=True, verify=self._verify
             )
-            content = _content(response, time.monotonic() + timeout_s)
+            content = _content(response)
         except self._errors as error:
             return Answer(taken=False, again=True, reason=_what(error))
-        if content is None:
-            return Answer(taken=False, again=True, reason="timeout")
         if response.ok and response.status_code < 300:
             return self._read(content)
         again = response.status_code in RETRYABLE_STATUS
@@ -219,20 +221,12 @@ def _credentials(url: str) -> AuthBase:
     return HTTPBasicAuth(user, password) if user or password else Nothing()
 
 
-def _content(response: requests.Response, deadline: float) -> bytes | None:
-    """Read an answer's body, or enough of it; None if that takes too long (requests limits each read only).
-
-    It is read as it came: what is unpacked, and the lines between chunks as urllib3's own generator reads them, have no
-    bound.
-    """
+def _content(response: requests.Response) -> bytes:
+    """Read an answer's body, or enough of it, as it came: unpacked it has no bound, nor have some reads of urllib3."""
     content = b""
     with response:
-        while part := response.raw.read(PIECE, decode_content=False):
+        while len(content) < ANSWER_MAX and (part := response.raw.read(PIECE, decode_content=False)):
             content += part
-            if time.monotonic() > deadline:
-                return None
-            if len(content) > ANSWER_MAX:
-                break
     return content
 
 
