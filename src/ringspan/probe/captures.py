@@ -45,6 +45,7 @@ class Capture:
         default_factory=dict
     )  # tracepoints that are attached to by perf events where need be
     called_by_events: tuple[str, ...] = ()
+    unseen: str = "kernel TLS"  # what passes it by
 
 
 # A connection must not be seen to move bytes before its closing can be seen, hence the order.
@@ -64,6 +65,7 @@ SYSCALL = Capture(
     optional=("io_uring_file_get",),
     events={"sys_enter": "raw_syscalls/sys_enter", "sys_exit": "raw_syscalls/sys_exit"},
     called_by_events=CALLED_BY_CALLS,
+    unseen="io_uring, 32-bit processes (both are counted), kernel TLS",
 )
 TCP_TRACEPOINTS = CLOSING | STATES | {"sched_process_exit": "on_thread_exit"}
 HOOKS = (
