@@ -69,6 +69,13 @@ enum confirmation {
 	UNWANTED,  /* ... and not asked for: kept for the sake of pairing alone */
 };
 
+/* Whether a connection begins with TLS. */
+enum looked {
+	LOOKED_NOT = 0,
+	LOOKED_AT_ONE, /* its first byte alone has come: that of a handshake */
+	LOOKED_AT,
+};
+
 /* A connection that begins with TLS; its session has this of it. */
 enum hello {
 	HELLO_NONE = 0,
@@ -137,7 +144,9 @@ struct connection {
 	u8 unjoinable; /* two threads wrote at once: whose bytes are where is not known */
 	u8 listed;     /* in `client_ends` */
 	u8 socketless; /* ... whose bytes go by no socket that can be told */
-	u8 looked;     /* whether it begins with TLS has been asked */
+	u8 looked;     /* enum looked */
+	u8 refused;    /* a session: its socket is one that is not followed */
+	u8 wraps;      /* ... another session has shaken hands within a call of its */
 	u8 hello;      /* enum hello */
 	u8 shown;      /* a session: plain text has moved */
 	u8 resumed;    /* ... it was known before an eviction */

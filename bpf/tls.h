@@ -41,12 +41,19 @@ static __always_inline bool is_wrapped(const struct tls_call *outer, const struc
 	       (outer->ssl == call->ssl || call->buffer - outer->buffer < (u32)outer->bytes);
 }
 
-/* What shakes hands within a call of another session (of a library that wraps this one, or carried
- * by this one) does it on that one's socket. */
-static __always_inline void note_shaken_within(struct tls_call *outer, const struct tls_call *call)
+/* A call of another session begins within one: what moves on sockets from here on need not be the
+ * outer one's. What shakes hands there (of a library that wraps this one, or carried by this one)
+ * does it on the outer one's socket. */
+static __always_inline void note_within(struct tls_call *outer, const struct tls_call *call)
 {
-	if (outer->ssl != call->ssl && tls_shakes_hands(call->function))
-		outer->sockets = 1;
+	if (outer->ssl == call->ssl)
+		return;
+	if (!outer->within)
+		outer->within = WITHIN_CALLED;
+	if (!tls_shakes_hands(call->function))
+		return;
+	outer->within = WITHIN_SHAKEN;
+	outer->sockets = 1;
 }
 
 /* A session whose first call was on no socket keeps its bytes in memory: who carries them cannot be
@@ -112,7 +119,7 @@ static __always_inline bool enter_tls(struct pt_regs *ctx)
 	if (outer && is_wrapped(outer, &call))
 		return false;
 	if (outer)
-		note_shaken_within(outer, &call);
+		note_within(outer, &call);
 	if (function == TLS_SHARE) {
 		session_share(a[0]);
 		return false;
@@ -203,6 +210,8 @@ static __always_inline bool return_from_tls(struct pt_regs *ctx)
 	if (!c)
 		return false;
 	judge_socketless(c, &call);
+	if (call.within == WITHIN_SHAKEN)
+		c->wraps = 1;
 	moved = tls_told(&call, result);
 	if (moved > call.bytes) { /* a call that goes on with an earlier one's bytes */
 		c->broken = COUNTER_DESYNC_OVERLAP;

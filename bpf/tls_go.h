@@ -125,8 +125,10 @@ static __always_inline bool enter_go(struct pt_regs *ctx)
 	if (of)
 		forget_overgrown(of, call.stack);
 	outer = innermost(of);
-	if (outer && outer->ssl != call.ssl)
+	if (outer && outer->ssl != call.ssl) {
+		outer->within = WITHIN_CALLED;
 		outer = 0;
+	}
 	call.connection = key_of_session(call.ssl);
 	call.begin_ns = bpf_ktime_get_ns();
 	call.buffer = a[1];

@@ -163,6 +163,15 @@ static __always_inline void session_share(u64 ssl)
 		c->shared = 1;
 }
 
+/* Will the end of its socket end this session? */
+static __always_inline bool is_carried(const struct connection *session, u64 key)
+{
+	u64 socket = session->other;
+	struct connection *c = socket ? connections.lookup(&socket) : 0;
+
+	return c && c->other == key;
+}
+
 /* An ssl begins anew, or is let go of; true if there was a session whose end another program is to
  * see to. Of one whose socket is known, the socket tells the end: there may be more who refer to
  * it, in this process or, after a fork, in others. */
@@ -171,12 +180,13 @@ static __always_inline bool session_restart(u64 ssl, u32 function)
 	struct tls_key of = {};
 	u64 thread = bpf_get_current_pid_tgid(), ending = 0, key = 0;
 	struct connection *known, *c;
-	bool lasts, shared;
+	bool carried, lasts, shared;
 
 	name_session(&of, ssl);
 	known = session_known(&of, &ending);
 	shared = known && known->shared && !known->freed;
-	lasts = known && (known->other || known->shared);
+	carried = known && is_carried(known, ending);
+	lasts = known && (carried || known->shared);
 	if (function == TLS_END) {
 		if (lasts)
 			known->freed = 1;
@@ -185,7 +195,7 @@ static __always_inline bool session_restart(u64 ssl, u32 function)
 	c = session_open(&of, &key, tls_role(function), 1);
 	if (c)
 		c->shared = shared;
-	return known && !known->other && !tls_ends.update(&thread, &ending);
+	return known && !carried && !tls_ends.update(&thread, &ending);
 }
 
 /* The session that the running thread is to end. */

@@ -6,7 +6,9 @@
 #define TLS_DATA_RECORD 23
 #define TLS_FIRST_RECORD 20 /* RFC 8446 section 5.1: how a record begins */
 #define TLS_LAST_RECORD 24
+#define TLS_MAJOR 3
 #define TLS_PAIR 0x746c7300
+#define SUPERSEDED_MAX 4
 
 /* The innermost call of a TLS library that the running thread, or the goroutine on it, is inside.
  */
@@ -17,28 +19,54 @@ static __always_inline struct tls_call *tls_call_of_thread(void)
 	return call ? call : go_call_of_thread();
 }
 
-/* The type of the TLS record that these bytes of a system call begin as; 0 if as none. */
-static __always_inline u8 tls_record(u64 number, const u64 *arguments)
+/* The first two of these bytes of a system call, or the one that there is. */
+static __always_inline bool read_first(u8 *first, bool alone, u64 number, const u64 *arguments)
 {
-	struct span_of_bytes s = {.left = 3};
-	u8 first[3] = {};
+	struct span_of_bytes s = {.left = 2};
 
 	locate(&s, number, arguments);
 	if (!s.base && !next_piece(&s))
-		return 0;
-	if (read_user(first, sizeof(first), s.base) || first[1] != 3)
+		return false;
+	return !(alone ? read_user(first, 1, s.base) : read_user(first, 2, s.base));
+}
+
+/* The type of the TLS record that these bytes of a system call begin as; 0 if as none. */
+static __always_inline u8 tls_record(u64 number, const u64 *arguments)
+{
+	u8 first[2] = {};
+
+	if (!read_first(first, false, number, arguments) || first[1] != TLS_MAJOR)
 		return 0;
 	return first[0] >= TLS_FIRST_RECORD && first[0] <= TLS_LAST_RECORD ? first[0] : 0;
 }
 
-/* Count a connection that begins with TLS: by its first bytes, which a client's hello is. */
-static __always_inline void note_hello(struct connection *c, u64 number, const u64 *arguments,
-				       s64 moved)
+/* Does a connection begin with TLS? Who serves other protocols on its port as well may receive one
+ * byte first. */
+static __always_inline bool begins_with_hello(struct connection *c, bool alone, u64 number,
+					      const u64 *arguments)
 {
-	if (c->looked || !c->born || moved <= 0)
+	u8 first[2] = {}, looked = c->looked;
+	bool read = read_first(first, alone, number, arguments);
+
+	c->looked = LOOKED_AT;
+	if (!read)
+		return false;
+	if (looked == LOOKED_AT_ONE)
+		return first[0] == TLS_MAJOR;
+	if (alone && first[0] == TLS_HANDSHAKE_RECORD)
+		c->looked = LOOKED_AT_ONE;
+	return !alone && first[0] == TLS_HANDSHAKE_RECORD && first[1] == TLS_MAJOR;
+}
+
+/* Count a connection that begins with TLS: by its first bytes, which a client's hello is. */
+static __always_inline void note_hello(struct connection *c, u8 direction, u64 number,
+				       const u64 *arguments, s64 moved)
+{
+	bool alone = direction == INGRESS && moved == 1;
+
+	if (c->looked == LOOKED_AT || !c->born || moved <= 0)
 		return;
-	c->looked = 1;
-	if (c->off || tls_record(number, arguments) != TLS_HANDSHAKE_RECORD || !admitted(c))
+	if (!begins_with_hello(c, alone, number, arguments) || c->off || !admitted(c))
 		return;
 	c->hello = HELLO_SEEN;
 	count(COUNTER_TLS_CONNECTIONS);
@@ -100,6 +128,23 @@ static __always_inline void take_hello(struct connection *session, struct connec
 	before->hello = HELLO_NONE;
 }
 
+/* What a session had outstanding another goes on with, in a process that knows nothing of it. */
+static __always_inline void lose_superseded(struct connection *before)
+{
+	int i;
+
+	if (!outstanding(before))
+		return;
+	count(COUNTER_DESYNC_UNSEEN);
+#pragma nounroll
+	for (i = 0; i < SUPERSEDED_MAX; i++) {
+		FORGET();
+		if (!outstanding(before))
+			break;
+		lose_oldest(before, COUNTER_LOST_DESYNC);
+	}
+}
+
 /* A socket carries another session than before. */
 static __always_inline void supersede(struct connection *session, u64 key)
 {
@@ -109,13 +154,35 @@ static __always_inline void supersede(struct connection *session, u64 key)
 		return;
 	inherit(session, before);
 	take_hello(session, before);
-	if (outstanding(before))
-		unlock(before);
-	else
+	lose_superseded(before);
+	if (!outstanding(before)) {
 		let_go(before, key);
+		return;
+	}
+	before->broken = COUNTER_DESYNC_UNSEEN; /* the rest is lost when it is freed */
+	unlock(before);
 }
 
-/* Ports that are not asked for have no connection that could be adopted. */
+/* Are these a session's own records? Its library may call the application back, which may move
+ * another session's. What is known from its birth begins with a hello, which a client sends and a
+ * server receives; what wraps another session goes by that one's socket. */
+static __always_inline bool begins_here(const struct connection *session,
+					const struct tls_call *call, const struct connection *c,
+					u8 direction, u8 type)
+{
+	u8 role = session->role;
+
+	if (!type || call->within)
+		return false;
+	if (!session->born || (session->wraps && c && c->other))
+		return true;
+	if (role == ROLE_UNKNOWN && c && c->role_known == ROLE_CERTAIN)
+		role = c->role;
+	return type == TLS_HANDSHAKE_RECORD &&
+	       (role == ROLE_UNKNOWN || (role == ROLE_CLIENT) == (direction == EGRESS));
+}
+
+/* Ports that are not asked for have no connection that could be adopted, nor would end it. */
 static __always_inline void refuse_port(struct connection *session, struct sock *sk)
 {
 #ifdef FILTER_PORTS
@@ -123,8 +190,10 @@ static __always_inline void refuse_port(struct connection *session, struct sock 
 
 	summarise(sk, &summary);
 	if (summary.family == AF_UNIX_ ||
-	    !(port_wanted(summary.local_port) || port_wanted(summary.remote_port)))
+	    !(port_wanted(summary.local_port) || port_wanted(summary.remote_port))) {
 		session->off = 1;
+		session->refused = 1;
+	}
 #endif
 }
 
@@ -150,7 +219,7 @@ static __always_inline bool carries_tls(struct sock *sk, struct connection *c, u
 	struct tls_call *call;
 
 	if (c)
-		note_hello(c, number, arguments, moved);
+		note_hello(c, direction, number, arguments, moved);
 	if (c && c->next_request && !c->off)
 		return false;
 	call = tls_call_of_thread();
@@ -163,14 +232,15 @@ static __always_inline bool carries_tls(struct sock *sk, struct connection *c, u
 		return c && c->other;
 	call->sockets = 1;
 	if (session->other != (u64)sk) {
-		if (session->other || session->socketless || moved <= 0 ||
-		    !tls_record(number, arguments))
+		if (session->other || session->refused || session->socketless || moved <= 0 ||
+		    !begins_here(session, call, c, direction, tls_record(number, arguments)))
 			return false;
-		session->other = (u64)sk;
-		if (c)
-			adopt_socket(session, c);
-		else
+		if (!c) {
 			refuse_port(session, sk);
+			return false;
+		}
+		session->other = (u64)sk;
+		adopt_socket(session, c);
 	}
 	if (!c)
 		return false;

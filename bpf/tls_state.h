@@ -10,6 +10,13 @@ struct tls_key {
 	u64 tgid;
 };
 
+/* Whether a call of another session has begun within a call. */
+enum within {
+	WITHIN_NONE = 0,
+	WITHIN_CALLED,
+	WITHIN_SHAKEN, /* ... that has shaken hands */
+};
+
 /* A thread's call of a TLS library, from its entry to its return. */
 struct tls_call {
 	u64 stack;     /* where the stack stood at its entry: tells its return from another's; of a
@@ -24,7 +31,8 @@ struct tls_call {
 	u64 begin_ns;
 	u64 sleeps;
 	u32 function; /* enum tls_function */
-	u32 sockets;  /* it has called on one */
+	u16 sockets;  /* it has called on one */
+	u16 within;   /* enum within */
 };
 
 /* A call of a TLS library by a thread: where on which stack. */

@@ -58,6 +58,7 @@ class Account:
     total_name: str
     total: int
     parts: dict[str, int]
+    beside: str = ""  # what is known and is no part of it
 
     @property
     def gap(self) -> int:
@@ -70,7 +71,8 @@ class Account:
             f"{key} {value}" for key, value in self.parts.items() if value or not key.startswith(("lost", "failed"))
         ]
         wrong = f" (off by {self.gap})" if self.gap else ""
-        return f"{self.name}: {self.total_name} {self.total} = {' + '.join(shown)}{wrong}"
+        beside = f" ({self.beside})" if self.beside else ""
+        return f"{self.name}: {self.total_name} {self.total} = {' + '.join(shown)}{wrong}{beside}"
 
 
 @dataclass
@@ -189,19 +191,18 @@ def connect_account(kernel: dict[str, int], here: Here) -> Account:
 
 
 def tls_account(kernel: dict[str, int]) -> Account:
-    """TLS connections, each end: seen = shown + without plain text + in memory + not followed.
+    """TLS connections, each end: seen = shown + without plain text + in memory or not followed.
 
-    Of a session in memory the connection is not known: what those have is taken as that many of the others.
+    Of a session in memory the connection is not known, nor whether it is among those seen: their number stands beside.
     """
     seen, adopted, shown = (kernel[f"tls_{name}"] for name in ("connections", "adopted", "shown"))
-    in_memory = min(kernel["tls_in_memory"], seen - adopted)
     parts = {
         "shown": shown,
         "without plain text": adopted - shown,
-        "in memory": in_memory,
-        "not followed": seen - adopted - in_memory,
+        "in memory or not followed": seen - adopted,
     }
-    return Account("TLS connections (each end)", "seen", seen, parts)
+    in_memory = f"sessions in memory: {kernel['tls_in_memory']}"
+    return Account("TLS connections (each end)", "seen", seen, parts, in_memory)
 
 
 def span_account(recorded: int, spans: SpanCounts) -> Account:

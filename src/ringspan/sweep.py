@@ -127,14 +127,22 @@ class Sweeper:
 
     def _sweep_sessions(self) -> None:
         """Forget the TLS sessions of processes that are gone, and the calls that they were inside."""
-        for key, connection in self._of_the_gone("tls_sessions", SESSION_BYTES):
-            maps.delete(self._probe.maps["connections"], connection)
+        gone = self._of_the_gone("tls_sessions", SESSION_BYTES)
+        carried = self._carried() if gone else set()
+        for key, connection in gone:
+            if connection not in carried:
+                maps.delete(self._probe.maps["connections"], connection)
             maps.delete(self._probe.maps["calls"], connection)  # what it was sending
             maps.delete(self._probe.maps["tls_held"], key[TGID_AT : TGID_AT + TGID_BYTES])
             maps.delete(self._probe.maps["tls_sessions"], key)
         for name, size in CALLS_BYTES.items():
             for key, _ in self._of_the_gone(name, size):
                 maps.delete(self._probe.maps[name], key)
+
+    def _carried(self) -> set[bytes]:
+        """Return the keys of what a TCP socket ends: another process may have it yet."""
+        found = self._probe.connections()
+        return {found.keys[i].tobytes() for i in np.flatnonzero(found.heads["family"] > AF_UNIX)}
 
     def _of_the_gone(self, name: str, value_bytes: int) -> list[tuple[bytes, bytes]]:
         fd, gone = self._probe.maps.get(name), []

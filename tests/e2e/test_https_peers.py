@@ -36,11 +36,11 @@ if not shutil.which("nginx"):
 FOUND_S = 1.0 * SLOWNESS  # within which a new program is attached to, on a busy machine too
 PATHS = ("/small?0.0", "/small?0.1", "/small?0.2")
 EXPECTED = sorted(("GET", path, 200) for path in PATHS)
-LEDGERS = {  # of each connection: seen, shown, without plain text, in memory, not followed
+LEDGERS = {  # of each connection: seen, shown, without plain text, in memory or not followed; sessions in memory
     (2, 2, 0, 0, 0): SEEN,
-    (1, 0, 0, 1, 0): SEEN,
+    (1, 0, 0, 1, 1): SEEN,
     (2, 1, 1, 0, 0): NO_TEXT,
-    (2, 1, 0, 0, 1): COUNTED,
+    (2, 1, 0, 1, 0): COUNTED,
 }
 
 

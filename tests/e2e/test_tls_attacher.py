@@ -51,7 +51,7 @@ def test_one_that_is_late_is_not_waited_for(tmp_path: Path, ports: Ports) -> Non
             tracer.kill()
     assert [row["attributes"]["url.path"] for row in rows if row["kind"] == "server"] == ["/small"]
     assert len(rows) == 2
-    assert "not followed 2\n" in ledger
+    assert "not followed 2 (sessions in memory: 0)\n" in ledger
 
 
 def test_one_that_is_killed(ports: Ports) -> None:

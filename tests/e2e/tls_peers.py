@@ -82,6 +82,7 @@ def use(number):
     connection = http.client.HTTPSConnection("localhost", port, context=context, timeout=480)
     for turn in range(each):
         connection.request("GET", f"/{paths[turn % len(paths)]}?{number}.{turn}")
+        print(f"{number}.{turn} {connection.sock.getsockname()[1]}\\n", end="")
         connection.getresponse().read()
     connection.close()
 with ThreadPoolExecutor(connections) as pool:
@@ -169,9 +170,12 @@ def run_python(source: str, *words: str, **environment: str) -> str:
     ).stdout
 
 
-def ask_many(port: int, authorities: str, connections: int, each: int, paths: Sequence[str] = ("small",)) -> None:
-    """Ask over many connections at once, on each for these paths in turn: ?CONNECTION.TURN."""
-    run_python(MANY, str(port), authorities, str(connections), str(each), *paths)
+def ask_many(
+    port: int, authorities: str, connections: int, each: int, paths: Sequence[str] = ("small",)
+) -> dict[str, int]:
+    """Ask over many connections at once, on each for these paths in turn: ?CONNECTION.TURN; returns whose port was which."""
+    said = run_python(MANY, str(port), authorities, str(connections), str(each), *paths)
+    return {query: int(own) for query, own in map(str.split, said.splitlines())}
 
 
 def curl(server: HttpsServer, paths: Sequence[str], *flags: str) -> None:
