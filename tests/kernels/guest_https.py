@@ -11,6 +11,8 @@ from contextlib import ExitStack
 from itertools import count
 from typing import TYPE_CHECKING
 
+import pytest
+
 from e2e.https_peers import COUNTED, PEERS, SEEN, Peer, begun, go
 from e2e.tls_peers import answers, curl_urls, https_server, seen
 from e2e.tracer import CAPTURE, SLOWNESS, trace
@@ -78,6 +80,7 @@ def assert_ledger(tracer: Tracer) -> None:
     assert re.search(r"^ledger exchanges: seen (\d+) = recorded \1 ", ledger, re.MULTILINE), ledger
 
 
+@pytest.mark.timeout(1000)  # a dozen programs that start
 def test_tls_libraries_under_one_tracer(tmp_path: Path) -> None:
     ports = count(PORT)
     with ExitStack() as stack:

@@ -22,7 +22,7 @@ SKIPPED = "program runs the kernel skipped"
 CAPTURES = ("fentry", "kprobe", "syscall")
 PEERS = ("nginx", "uring")
 HTTPS_PEERS = ("aiohttp", "node", "tls-go", "tls-rust", "tls-java", "gnutls-serv")
-AT_ONCE, TIMEOUT_SECONDS = 2, 900.0  # for each capture
+AT_ONCE, TIMEOUT_SECONDS = 2, 1200.0  # for each capture
 KERNELS = (
     Kernel("newest", Source(("trixie", "trixie-backports"), "amd64")),
     Kernel("6.12 arm64", Source(("trixie",), "arm64")),
