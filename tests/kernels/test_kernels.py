@@ -16,7 +16,7 @@ from .machine import Guest, GuestFailed, missing, run_in
 from .packages import LabUnavailable
 from .table import differences, written
 
-WANTED = os.environ.get("RINGSPAN_KERNELS", "short")  # all: half an hour; none
+WANTED = os.environ.get("RINGSPAN_KERNELS", "short")  # all: forty minutes; none
 CELLS = ALL if WANTED == "all" else SHORT
 reason = missing() or ("RINGSPAN_KERNELS=none" if WANTED == "none" else "")
 pytestmark = [pytest.mark.kernels, pytest.mark.skipif(bool(reason), reason=f"NO KERNEL LAB: {reason}")]
