@@ -11,8 +11,11 @@ whole=
 for capture in "$@"; do
 	files="tests/e2e/test_protocol_cases.py tests/e2e/test_failures.py tests/e2e/test_odd_calls.py tests/e2e/test_captures.py"
 	[ "$capture" != fentry ] || files="$files tests/e2e/test_tls.py::test_fifty_connections_at_once[nginx]"
-	case "$whole $(uname -r)" in whole\ 6.1.*) files="$files tests/kernels/guest_kernel_tls.py" ;; esac
-	case "$capture $(uname -r)" in fentry\ 6.1.* | kprobe\ 6.1.*) files="$files tests/kernels/guest_https.py" ;; esac
+	case "$whole $(uname -r)" in whole\ 6.1.*)
+		files="$files tests/kernels/guest_kernel_tls.py"
+		[ "$capture" = syscall ] || files="$files tests/kernels/guest_https.py"
+		;;
+	esac
 	echo "== $capture on $(uname -r)"
 	RINGSPAN_TEST_CAPTURE=$capture "$python" -m pytest -q -p no:cacheprovider --timeout 400 --durations=6 --junitxml="$LAB_JOB/$capture.xml" \
 		$files --deselect tests/e2e/test_captures.py::test_what_io_uring_moves_is_counted_where_it_is_not_seen
