@@ -102,8 +102,7 @@ static __always_inline void note_plain_text(struct connection *c)
 	c->shown = 1;
 	if (c->hello)
 		count(COUNTER_TLS_SHOWN);
-	/* an older one's connection was not counted when it began, nor is one that has sent nothing
-	 */
+	/* as connections are: those that began before the trace, or have sent nothing, are not */
 	if (c->socketless && c->born && admitted(c))
 		count(COUNTER_TLS_IN_MEMORY);
 	if (!c->born && !c->resumed && admitted(c))

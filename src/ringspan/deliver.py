@@ -86,7 +86,7 @@ class Delivery:
         with self._lock:
             left = len(self._queue) + self._sending
             if left:
-                self._counts.fail("not sent by the end", left)
+                self._counts.fail(attempts.LEFT, left)
             self._queue.clear()
             self._sending = 0
             self._closed = True
@@ -143,5 +143,5 @@ class Delivery:
             if not answer.taken:
                 self._counts.fail(answer.reason, count)
             elif rejected:
-                self._counts.fail("rejected by the receiver", rejected)
+                self._counts.fail(attempts.REJECTED, rejected)
             self._counts.acknowledged += count - rejected if answer.taken else 0

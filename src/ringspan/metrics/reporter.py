@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from ringspan.otlp.send import Sender
 
 log = logging.getLogger(__name__)
-REJECTED, LEFT = "rejected by the receiver", "not sent by the end"
 
 
 class Reporter:
@@ -80,8 +79,8 @@ class Reporter:
         if self._thread.is_alive():
             self._sender.cancel()
         with self._changed:
-            self._counts.fail(LEFT, self._busy + (self._offered is not None))
-            self._counts.fail_points(LEFT, self._points_left)
+            self._counts.fail(attempts.LEFT, self._busy + (self._offered is not None))
+            self._counts.fail_points(attempts.LEFT, self._points_left)
             self._offered, self._points_left = None, 0
             self._busy, self._closed = False, True
 
@@ -130,7 +129,7 @@ class Reporter:
         with self._changed:
             if not self._closed:
                 self._counts.points_acknowledged += points - rejected
-                self._counts.fail_points(REJECTED, rejected)
+                self._counts.fail_points(attempts.REJECTED, rejected)
                 self._points_left -= points
         if rejected and not self._said:
             self._said = True

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Callable
 
+REJECTED, LEFT = "rejected by the receiver", "not sent by the end"  # the ledger's words
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.2, 10.0
 JITTER = random.SystemRandom()  # not the interpreter's own, whose state others may count on
 
