@@ -86,7 +86,7 @@ class Way:
     sampler: Sampler
     reports: send.Sender | None
     report_s: float  # for one request of a report, from its first try to its last
-    temporality: dict[type, AggregationTemporality]
+    temporality: AggregationTemporality
     interval_s: float
     series: SeriesLimits
     active_requests: bool

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from opentelemetry.exporter.otlp.proto.common.metrics_encoder import encode_metrics
-from opentelemetry.sdk.metrics import Counter, Histogram, MeterProvider
+from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import AggregationTemporality, InMemoryMetricReader
 
 from ringspan import contract
@@ -210,7 +210,7 @@ def test_idle_series_give_their_place_back_and_begin_anew() -> None:
 
 def test_deltas_add_up_though_an_export_failed() -> None:
     metrics = metrics_of()
-    builder = Builder({Histogram: DELTA, Counter: DELTA})
+    builder = Builder(DELTA)
     arrived: Report | None = None
     counts, starts = [], []
     for at, succeeds in enumerate([True, False, True, True], start=1):
@@ -270,7 +270,7 @@ def test_active_requests_fall_back_to_zero() -> None:
 def test_reports_are_split_into_requests() -> None:
     metrics = metrics_of()
     metrics.add(batch(*(lasting(1, tgid=i) for i in range(1, 1301))), 0, 1)
-    data = Builder({}).data(Report.of(metrics.snapshot(9), [], {}, 0), None)
+    data = Builder(CUMULATIVE).data(Report.of(metrics.snapshot(9), [], {}, 0), None)
     sizes = [points_in(part) for part in requests(data)]
     assert max(sizes) <= POINTS_MAX
     assert sum(sizes) == points_in(data) == 1300
@@ -280,7 +280,7 @@ def test_a_request_loses_nothing_in_the_sdks_encoder() -> None:
     metrics = metrics_of(Limits(body_sizes=True))
     metrics.add(batch(*(lasting(1, tgid=i) for i in range(1, 4)), CONNECT), 0, 1)
     readings = [own.Reading(name, "1", "", True, (), 1) for name in ("a", "b")]
-    data = Builder({}).data(Report.of(metrics.snapshot(9), readings, {}, 0), None)
+    data = Builder(CUMULATIVE).data(Report.of(metrics.snapshot(9), readings, {}, 0), None)
     (part,) = requests(data)
     sent = encode_metrics(part)
     names = sorted(m.name for r in sent.resource_metrics for s in r.scope_metrics for m in s.metrics)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 
-from opentelemetry.sdk.metrics import Counter, Histogram
 from opentelemetry.sdk.metrics.export import AggregationTemporality
 
 VARIABLES = "OTEL_EXPORTER_OTLP_METRICS_"
@@ -12,11 +11,10 @@ TEMPORALITY, HISTOGRAM = f"{VARIABLES}TEMPORALITY_PREFERENCE", f"{VARIABLES}DEFA
 DIFFERENCES = ("DELTA", "LOWMEMORY")  # these two are one for what is not observed by a callback
 
 
-def temporality() -> dict[type, AggregationTemporality]:
+def temporality() -> AggregationTemporality:
     """Return the temporality preferred for counters and histograms; cumulative unless a variable says otherwise."""
     differences = os.environ.get(TEMPORALITY, "").strip().upper() in DIFFERENCES
-    chosen = AggregationTemporality.DELTA if differences else AggregationTemporality.CUMULATIVE
-    return {Counter: chosen, Histogram: chosen}
+    return AggregationTemporality.DELTA if differences else AggregationTemporality.CUMULATIVE
 
 
 def exponential() -> bool:

@@ -6,7 +6,6 @@ from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from opentelemetry.sdk.metrics import Counter, Histogram
 from opentelemetry.sdk.metrics.export import (
     AggregationTemporality,
     Metric,
@@ -53,13 +52,12 @@ class Report:
 class Builder:
     """Makes the SDK's metric data of reports, in the temporality that is preferred."""
 
-    def __init__(self, temporality: dict[type, AggregationTemporality]) -> None:
-        self._histogram = temporality.get(Histogram, CUMULATIVE)
-        self._counter = temporality.get(Counter, CUMULATIVE)
+    def __init__(self, temporality: AggregationTemporality) -> None:
+        self._temporality = temporality
 
     def data(self, report: Report, before: Report | None) -> MetricsData:
         """Return a report's data; `before` is the last one that arrived."""
-        points = Points(report.exchanges, before.exchanges if before else None, self._histogram)
+        points = Points(report.exchanges, before.exchanges if before else None, self._temporality)
         by_owner = points.metrics()
         for identity, metric in self._active(report):
             by_owner[identity].append(metric)
@@ -81,13 +79,13 @@ class Builder:
         groups: dict[tuple[str, str, str, bool], list[NumberDataPoint]] = defaultdict(list)
         now = report.exchanges.unix_ns
         for reading in report.own:
-            delta = reading.monotonic and self._counter is not CUMULATIVE and before is not None
+            delta = reading.monotonic and self._temporality is not CUMULATIVE and before is not None
             past = before.sums.get((reading.name, reading.attributes), 0) if before and delta else 0
             start = before.exchanges.unix_ns if before and delta else report.began_unix_ns
             point = NumberDataPoint(dict(reading.attributes), start, now, reading.value - past)
             groups[reading.name, reading.description, reading.unit, reading.monotonic].append(point)
         return [
-            Metric(name, description, unit, Sum(points, self._counter if monotonic else CUMULATIVE, monotonic))
+            Metric(name, description, unit, Sum(points, self._temporality if monotonic else CUMULATIVE, monotonic))
             for (name, description, unit, monotonic), points in groups.items()
         ]
 

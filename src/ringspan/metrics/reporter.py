@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 class Reporter:
     """Sends one report at a time; the drain never waits for it."""
 
-    def __init__(self, sender: Sender, temporality: dict[type, AggregationTemporality], patience_s: float) -> None:
+    def __init__(self, sender: Sender, temporality: AggregationTemporality, patience_s: float) -> None:
         self._sender = sender
         self._patience_s = patience_s  # for one request, from its first try to its last
         self._builder = Builder(temporality)

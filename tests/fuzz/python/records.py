@@ -16,7 +16,6 @@ from unittest import mock
 import numpy as np
 from opentelemetry.exporter.otlp.proto.common.metrics_encoder import encode_metrics
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.sdk.metrics import Histogram
 from opentelemetry.sdk.metrics.export import AggregationTemporality
 from rich.console import Console
 
@@ -213,7 +212,7 @@ def _check_metrics(records: np.ndarray[Any, Any], made: list[Any], who: Identifi
     active = ActiveRequests(who).count(records)
     assert sum(active.values()) == len(records)
     for preferred in (AggregationTemporality.CUMULATIVE, AggregationTemporality.DELTA):
-        built = report.Builder({Histogram: preferred}).data(report.Report.of(snapshot, [], active, 1), None)
+        built = report.Builder(preferred).data(report.Report.of(snapshot, [], active, 1), None)
         points = sum(_points(part) for part in report.requests(built))
         assert points == len(records)
 
