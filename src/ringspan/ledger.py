@@ -34,6 +34,7 @@ UNSEEN = {
     "processes_unplaced": "processes whose container or unit may be missed (control group not found)",
     "joins_table_full": "times a parent was not looked for (table full)",
     "missed_runs": "program runs the kernel skipped",
+    "seconds_off": "seconds in which nothing was seen (ftrace or kprobes were switched off)",
     "missed_returns": "returns of functions not seen (too many threads in one, or skipped runs)",
 }
 # Of caches that were full: what was dropped is made anew where it can be.

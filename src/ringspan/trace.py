@@ -33,6 +33,7 @@ from ringspan.metrics.own import Cost
 from ringspan.otlp.endpoint import names_unix_socket
 from ringspan.probe.session import Probe
 from ringspan.probe.settings import BIRTH_RING_BYTES
+from ringspan.probe.switches import Watch
 from ringspan.proxies import Proxies
 from ringspan.ring import MOST, Ring
 from ringspan.router import Router
@@ -103,6 +104,7 @@ class Tracer:
         self._table: TableView | None = None
         self._tls = run.starts.tls
         self._rates = Rates(time.monotonic())
+        self._switches = Watch(probe.chosen.how, time.monotonic())
         self._reading: reload.Reading | None = None
         self._set(reload.prepare(settings))
 
@@ -125,6 +127,7 @@ class Tracer:
                     self._take(self._sweeper.sweep(), now)
                     self._evictor.evict()
                     self._verdicts.forget()
+                    self._switches.look(now)
                     if self._tls:
                         self._tls.check()
                     next_sweep = now + 1
@@ -267,7 +270,11 @@ class Tracer:
             accounts += self._telemetry.accounts(recorded)
         else:
             accounts.append(ledger.metric_account(recorded, self._taken))
-        here = {"missed_runs": self._probe.missed_runs(), "processes_unplaced": self._identify.unplaced}
+        here = {
+            "missed_runs": self._probe.missed_runs(),
+            "processes_unplaced": self._identify.unplaced,
+            "seconds_off": self._switches.seconds,
+        }
         return ledger.Ledger(accounts, kernel | here | self._tls_files(), self._let_go())
 
     def _tls_files(self) -> dict[str, int]:

@@ -13,7 +13,7 @@ for capture in "$@"; do
 	[ "$capture" != fentry ] || files="$files tests/e2e/test_tls.py::test_fifty_connections_at_once[nginx]"
 	case "$whole $(uname -r)" in whole\ 6.1.*)
 		files="$files tests/kernels/guest_kernel_tls.py"
-		[ "$capture" = syscall ] || files="$files tests/kernels/guest_https.py"
+		[ "$capture" = syscall ] || files="$files tests/kernels/guest_https.py tests/kernels/guest_switches.py"
 		;;
 	esac
 	echo "== $capture on $(uname -r)"

@@ -6,18 +6,35 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ringspan.probe import attach, captures
+from ringspan.probe import attach, captures, switches
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
+@pytest.fixture
+def switch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = tmp_path / "ftrace_enabled"
+    path.write_text("1\n")
+    by_means = {means: (path, *paths[1:]) for means, paths in switches.BY_MEANS.items()}
+    monkeypatch.setattr(switches, "BY_MEANS", by_means)
+    return path
+
+
 @pytest.mark.parametrize("capture", [captures.FENTRY, captures.KPROBE])
-def test_a_capture_that_is_switched_off_is_none(
-    capture: captures.Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    switch = tmp_path / "ftrace_enabled"
+def test_a_capture_that_is_switched_off_is_none(capture: captures.Capture, switch: Path) -> None:
     switch.write_text("0\n")
-    monkeypatch.setattr(attach, "FTRACE", switch)
     assert attach.obstacle(capture) == f"{switch} is 0: what is attached there does not run"
     assert attach.obstacle(captures.SYSCALL) == ""
+
+
+def test_one_that_is_switched_off_while_it_runs_is_said_and_counted(
+    switch: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    watch, others = switches.Watch("kprobe", 10.0), switches.Watch("raw tracepoints", 10.0)
+    for now, state in ((11.0, "1"), (12.0, "0"), (13.5, "0"), (14.5, "1"), (15.5, "1")):
+        switch.write_text(state)
+        watch.look(now)
+        others.look(now)
+    assert (watch.seconds, others.seconds) == (3, 0)
+    assert caplog.messages == [f"{switch} is 0: nothing is seen until it is 1 again", "what is attached runs again"]

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext, suppress
-from pathlib import Path
+from functools import partial
 
 from ringspan.errors import CannotTrace
-from ringspan.probe import btf, captures, load, preemption, tls_functions
+from ringspan.probe import btf, captures, load, preemption, switches, tls_functions
 from ringspan.probe.captures import FENTRY, FOLLOWING, KPROBE, Capture, Hook
 from ringspan.probe.compiler import Compiled
 
 ARRAY_ENTRIES = 16
 TRIED = "tcp_sendmsg"
-# Switches that keep what is attached from running; a breakpoint at a function's entry goes by ftrace.
-FTRACE, KPROBES = Path("/proc/sys/kernel/ftrace_enabled"), Path("/sys/kernel/debug/kprobes/enabled")
 EVENT = "event"
 NUMBER = 0x746C7366756E6374  # which stands in programs of several functions (number_here in copies.h)
 TLS = "tls"
+Links = Iterator[tuple[str, int]]  # names and descriptors, attached as they are asked for
 
 
 def variant(code: bytes, number: int) -> bytes:
@@ -151,36 +150,38 @@ class Attacher:
         self.programs.enter(captures.TLS_CALLED, kind, TLS)
 
     def attach(self) -> dict[str, int]:
-        """Attach, what tells of ends first; returns the links' descriptors; raises CannotTrace."""
+        """Attach, what tells of ends first; returns the links' descriptors; raises CannotTrace, attached to nothing."""
         links: dict[str, int] = {}
         try:
-            for tracepoint, name in self._capture.tracepoints.items():
-                with suppress(FileNotFoundError) if tracepoint in self._capture.optional else nullcontext():
-                    links |= self._attach_tracepoint(tracepoint, name)
-            for hook in self._hooks:
-                for name, at_return in ((hook.exit, True), (hook.enter, False)):
-                    if name:
-                        links |= self._attach_hook(hook, name, at_return=at_return)
+            for place, attach in self._places():
+                with suppress(FileNotFoundError) if place in self._capture.optional else nullcontext():
+                    links.update(attach())  # one by one: what is attached before one fails is in it
         except OSError as error:
+            for link in links.values():
+                os.close(link)
             raise CannotTrace(
                 f"cannot attach to {error.strerror}", "see ringspan doctor; try another --capture"
             ) from error
         return links
 
-    def _attach_tracepoint(self, tracepoint: str, name: str) -> dict[str, int]:
-        if tracepoint in self._events:
-            return {tracepoint: load.attach_event(self._events[tracepoint], self.programs.fd(name))}
-        links: dict[str, int] = {}
-        for copy in range(self._copies(name, self._raw)):
-            links[_key(tracepoint, "", copy)] = load.attach_tracepoint(tracepoint, self.programs.fd(name, copy=copy))
-        return links
+    def _places(self) -> Iterator[tuple[str, Callable[[], Links]]]:
+        for tracepoint, name in self._capture.tracepoints.items():
+            yield tracepoint, partial(self._attach_tracepoint, tracepoint, name)
+        for hook in self._hooks:
+            yield hook.function, partial(self._attach_hook, hook)
 
-    def _attach_hook(self, hook: Hook, name: str, *, at_return: bool) -> dict[str, int]:
-        links: dict[str, int] = {}
-        for copy in range(self._copies(name, self._kind(hook, at_return=at_return))):
-            fd = self.programs.fd(name, self._place(hook), copy)
-            links[_key(name, hook.function, copy)] = self._attach(hook.function, fd, at_return=at_return)
-        return links
+    def _attach_tracepoint(self, tracepoint: str, name: str) -> Links:
+        if tracepoint in self._events:
+            yield tracepoint, load.attach_event(self._events[tracepoint], self.programs.fd(name))
+            return
+        for copy in range(self._copies(name, self._raw)):
+            yield _key(tracepoint, "", copy), load.attach_tracepoint(tracepoint, self.programs.fd(name, copy=copy))
+
+    def _attach_hook(self, hook: Hook) -> Links:
+        for name, at_return in ((hook.exit, True), (hook.enter, False)):
+            for copy in range(self._copies(name, self._kind(hook, at_return=at_return)) if name else 0):
+                fd = self.programs.fd(name, self._place(hook), copy)
+                yield _key(name, hook.function, copy), self._attach(hook.function, fd, at_return=at_return)
 
     def _attach(self, function: str, fd: int, *, at_return: bool) -> int:
         if self._capture is KPROBE:
@@ -194,20 +195,12 @@ def drawback(capture: Capture) -> str:
     return f"the kernel preempts (model {model}), and skips runs of programs there" if model else ""
 
 
-def _is_off(switch: Path) -> bool:
-    try:
-        return switch.read_text().strip() == "0"
-    except OSError:  # not there, or not for us to read: then nothing is known
-        return False
-
-
 def obstacle(capture: Capture) -> str:
     """Say why a kernel does not allow a capture, tried with a program that does nothing; empty if it does."""
     if not capture.hooks:
         return ""
-    for switch in (FTRACE, KPROBES) if capture is KPROBE else (FTRACE,):
-        if _is_off(switch):
-            return f"{switch} is 0: what is attached there does not run"
+    if off := switches.found_off(capture.how):
+        return f"{off}: what is attached there does not run"
     function = btf.read_types([TRIED]).functions.get(TRIED)
     if not function:
         return f"{TRIED} is not among the kernel's types"

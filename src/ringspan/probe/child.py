@@ -12,6 +12,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +20,7 @@ from ringspan.errors import CannotTrace, RingspanError
 from ringspan.probe import captures, tree
 from ringspan.probe.attach import Attacher, drawback, obstacle
 from ringspan.probe.captures import Capture
-from ringspan.probe.compiler import Compiled, compile_capture, die_with_parent, import_bcc
+from ringspan.probe.compiler import compile_capture, die_with_parent, import_bcc
 from ringspan.probe.settings import EXECUTABLES_MAX, ProbeSettings
 from ringspan.protocols import http1
 
@@ -35,21 +36,26 @@ HANDED_OVER = [
 HANDED_OVER_TLS = ["tls_sessions", "tls_held", "tls_calls", "tls_stacks", "go_calls", "calls"]
 
 MESSAGE_BYTES = 1 << 16
+APPROVED = b"+"
 DESCRIPTORS = 200  # of one message: SCM_MAX_FD of net/scm.h is 253
 
 
 @dataclass(frozen=True)
-class Ready:
-    """A capture whose programs the kernel has taken, and why it is not one that is preferred to it."""
+class Attached:
+    """A capture that is at work, and why it is not one that is preferred to it."""
 
     capture: Capture
-    compiled: Compiled
+    program: Any
     attacher: Attacher
+    links: dict[str, int]
     obstacles: list[str]
 
 
-def make_ready(bcc: Any, settings: ProbeSettings) -> Ready:
-    """Load the first capture asked for that the kernel allows; raises CannotTrace."""
+def attach_first(bcc: Any, settings: ProbeSettings, approve: Callable[[Any], None]) -> Attached:
+    """Attach the first capture asked for that the kernel allows; raises CannotTrace.
+
+    `approve` is given each compiled program before any of it is attached.
+    """
     obstacles: list[str] = []
     asked = captures.BY_WORD[settings.capture]
     for capture in asked:
@@ -57,9 +63,11 @@ def make_ready(bcc: Any, settings: ProbeSettings) -> Ready:
         try:
             if not reason:
                 compiled = compile_capture(bcc, settings, capture)
+                approve(compiled.program)
+                fill_maps(compiled.program, settings)
                 attacher = Attacher(compiled, capture, tls=settings.follow_tls)
                 attacher.load()
-                return Ready(capture, compiled, attacher, obstacles)
+                return Attached(capture, compiled.program, attacher, attacher.attach(), obstacles)
         except CannotTrace as error:
             if capture is asked[-1]:
                 raise
@@ -109,22 +117,22 @@ def receive_settings(channel: socket.socket) -> str:
 
 def hand_over(channel: socket.socket, settings: ProbeSettings) -> None:
     """Do all of it: the parent approves of the layout before anything is attached, then gets the descriptors."""
-    bcc = import_bcc()
-    ready = make_ready(bcc, settings)
-    program, attacher = ready.compiled.program, ready.attacher
-    channel.send(json.dumps({"layout": layout_of(program)}).encode())
-    fill_maps(program, settings)
-    if channel.recv(1) != b"+":
-        return
-    links, functions = attacher.attach(), attacher.programs.all()
-    arrays = list(attacher.programs.arrays.values())
+
+    def approve(program: Any) -> None:
+        channel.send(json.dumps({"layout": layout_of(program)}).encode())
+        if channel.recv(1) != APPROVED:
+            raise SystemExit
+
+    attached = attach_first(import_bcc(), settings, approve)
+    program, links, programs = attached.program, attached.links, attached.attacher.programs
+    functions, arrays = programs.all(), list(programs.arrays.values())
     handed_over = [*HANDED_OVER, *(HANDED_OVER_TLS if settings.follow_tls else [])]
     message = {
         "maps": [*handed_over, *(f"programs {i}" for i in range(len(arrays)))],
         "links": list(links),
         "functions": list(functions),
         "connection_bytes": connection_bytes(program),
-        "capture": {"capture": ready.capture.name, "how": ready.capture.how, "obstacles": ready.obstacles},
+        "capture": {"capture": attached.capture.name, "how": attached.capture.how, "obstacles": attached.obstacles},
     }
     maps = [*(program[name].map_fd for name in handed_over), *arrays]
     descriptors = [*maps, *links.values(), *functions.values()]

@@ -53,12 +53,11 @@ class Start:
         from ringspan.probe.session import Chosen, Probe, check_layout  # noqa: PLC0415
 
         try:
-            first = self._receive(stop)
-            if not first:
-                return None
-            check_layout(first[0]["layout"])
-            self._channel.send(b"+")
             answer = self._receive(stop)
+            while answer and (layout := answer[0].get("layout")):  # of each capture that is tried
+                check_layout(layout)
+                self._channel.send(b"+")
+                answer = self._receive(stop)
         finally:
             self.cancel()
         if not answer:
