@@ -17,6 +17,7 @@
 #include "serving.h"
 #include "peers.h"
 #include "pair.h"
+#include "framing.h"
 #include "resync.h"
 #include "settle.h"
 #include "spans.h"

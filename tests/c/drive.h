@@ -7,6 +7,7 @@
 #include "http1.h"
 #include "lineage.h"
 #include "pair.h"
+#include "framing.h"
 #include "resync.h"
 #include "settle.h"
 #include "spans.h"

@@ -1,4 +1,4 @@
-/* Stands in for kernel.h and maps.h, so that cc builds contract.h, state.h, http1.h, pair.h, spans.h and stream.h as they are.
+/* Stands in for kernel.h and maps.h, so that cc builds contract.h, state.h, http1.h, pair.h, framing.h, spans.h and stream.h as they are.
  * The maps are arrays of fixed size, the caller and the ids are fixed, and user memory is plain memory. */
 #pragma once
 
