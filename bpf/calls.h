@@ -29,6 +29,13 @@ static __always_inline u64 receive_flags(u64 number, const u64 *arguments)
 	return number == SYS_RECVMSG ? arguments[2] : 0;
 }
 
+static __always_inline u64 send_flags(u64 number, const u64 *arguments)
+{
+	if (number == SYS_SENDTO || number == SYS_SENDMMSG)
+		return arguments[3];
+	return number == SYS_SENDMSG ? arguments[2] : 0;
+}
+
 /* A connection that is followed is so for all who move its bytes, asked for or not. */
 static __always_inline struct connection *connection_for_caller(const struct stream *s)
 {
@@ -98,6 +105,7 @@ static __always_inline void enter_send(u64 number, const u64 *arguments, u32 fd,
 	if (carries_tls(s.sk, c, EGRESS, number, arguments, 1) || !c || c->off)
 		return;
 	__builtin_memcpy(call.arguments, arguments, sizeof(call.arguments));
+	call.flags = send_flags(number, arguments);
 	begin_send(&call, s.sk, c);
 }
 

@@ -230,6 +230,17 @@ static __always_inline bool is_still_pending(s64 result)
 	       result == -EISCONN_ || (result <= -ERESTARTSYS_ && result >= -ERESTART_LAST_);
 }
 
+/* By TCP_FASTOPEN_CONNECT a connect() succeeds at once, and connects with the first send. */
+static __always_inline bool is_put_off(u64 socket, const struct attempt *a, s64 result)
+{
+	u8 state = 0;
+
+	if (result || a->family == AF_UNIX_)
+		return false;
+	READ(state, ((struct sock *)socket)->__sk_common.skc_state);
+	return state == TCP_SYN_SENT_;
+}
+
 static __always_inline void exit_connect(const struct call *call, s64 result, u64 now)
 {
 	u64 key = call->sk;
@@ -238,6 +249,8 @@ static __always_inline void exit_connect(const struct call *call, s64 result, u6
 	if (!a)
 		return; /* established meanwhile */
 	a->in_call = 0;
+	if (is_put_off(key, a, result))
+		return;
 	if (!result)
 		connect_succeeded((struct sock *)key, a, now);
 	else if (!is_still_pending(result))

@@ -215,7 +215,8 @@ static __always_inline struct connection *connection_open(const struct stream *s
 #endif
 	if (!is_followed(s->sk, summary.family))
 		return 0;
-	if (summary.family != AF_UNIX_ && !summary.remote_port)
+	if (summary.family != AF_UNIX_ &&
+	    (!summary.remote_port || (!born && summary.state == TCP_SYN_SENT_)))
 		return 0; /* not connected yet: TCP Fast Open */
 	role = role_by_port(&summary, role);
 	known = connections.lookup(&key);

@@ -43,14 +43,24 @@ static __always_inline struct connection *connection_to_move(struct sock *sk)
 	return connection_open(&s, ROLE_UNKNOWN, 0);
 }
 
-/* What a call moved is known without its return: by TCP's sequence, of a send if it was pushed. */
+#if defined(HAS_unix_stream_read_actor) && !defined(CAPTURE_FENTRY)
+#define READS_UNIX_WITHIN 1
+#else
+#define READS_UNIX_WITHIN 0
+#endif
+
+/* What a call moved is known without its return: by TCP's sequence, of a send if it was pushed; of
+ * what is read from a Unix socket piece by piece. */
 static __always_inline bool is_followed_within(const struct call *call)
 {
-	return call->sequenced && (call->purpose == PURPOSE_RECEIVE || call->pushed);
+	if (!call->sequenced)
+		return READS_UNIX_WITHIN && call->purpose == PURPOSE_RECEIVE &&
+		       call->number != BYTES_UNSEEN;
+	return call->purpose == PURPOSE_RECEIVE || call->pushed;
 }
 
-/* A thread that begins a call is in no other: a return was not seen, nor (but for most of TCP's)
- * what that call moved. False if the call has been noted. */
+/* A thread that begins a call is in no other: a return was not seen, nor (but for most calls) what
+ * that call moved. False if the call has been noted. */
 static __always_inline bool begins_call(void)
 {
 	u64 thread = bpf_get_current_pid_tgid();
@@ -95,8 +105,10 @@ static __always_inline void enter_sending(struct sock *sk, struct msghdr *messag
 	c = connection_to_move(sk);
 	if ((!c || c->off) && !tls_call_of_thread())
 		return;
-	if (message)
+	if (message) {
 		take_iterator(&call, message, bytes);
+		READ(call.flags, message->msg_flags);
+	}
 	call.arguments[ARGUMENT_BYTES] = bytes;
 	if (carries_tls(sk, c, EGRESS, call.number, call.arguments, 1) || !c || c->off)
 		return;
@@ -124,12 +136,13 @@ static __always_inline void enter_receiving(struct sock *sk, struct msghdr *mess
 	remember(&call, c);
 }
 
-static __always_inline void enter_accepting(u64 socket)
+/* A socket is given the end of a connection: within accept(), and nowhere else for streams. */
+static __always_inline void joined(u64 socket)
 {
-	struct call call = {.sk = socket, .purpose = PURPOSE_ACCEPT};
+	struct stream s = {};
 
-	if (begins_call() && !is_own_process() && process_wanted())
-		remember(&call, 0);
+	if (!is_own_process() && process_wanted() && stream_of_socket(socket, &s))
+		accepted(&s);
 }
 
 /* connect(): to somewhere, or (AF_UNSPEC) to nowhere, which ends what it was connected to. */
@@ -241,6 +254,19 @@ static __always_inline bool receive_goes_on(struct sock *sk)
 	return follow_receive(&call, so_far);
 }
 
+/* ... of a Unix socket: so many bytes more have been given to its caller. */
+static __always_inline bool unix_receive_goes_on(s64 more)
+{
+	u64 thread = bpf_get_current_pid_tgid();
+	struct call *entered = calls.lookup(&thread), call;
+
+	if (more <= 0 || !entered || entered->purpose != PURPOSE_RECEIVE || entered->sequenced)
+		return false;
+	call = *entered;
+	entered->helped += more;
+	return follow_receive(&call, call.helped + more);
+}
+
 static __always_inline bool exit_receiving(s64 result)
 {
 	struct call call;
@@ -261,21 +287,13 @@ static __always_inline void exit_connecting(s64 result)
 		exit_connect(&call, result, bpf_ktime_get_ns());
 }
 
-static __always_inline void exit_accepting(s64 result)
-{
-	struct call call;
-	struct stream s = {};
-
-	if (take_call(&call, PURPOSE_ACCEPT) && !result && stream_of_socket(call.sk, &s))
-		accepted(&s);
-}
-
 /* A Unix socket tells of its end by no state. */
 static __always_inline void release_unix(u64 socket)
 {
 	u64 key = (u64)sk_of_socket(socket), carried = key;
 	struct connection *c = connection_carried(&carried);
 
+	begins_call();
 	evicted.delete(&key);
 	if (c)
 		note_shutdown(c, (struct sock *)key);
@@ -287,6 +305,7 @@ static __always_inline void shut_unix(u64 socket, int how)
 	u64 sk = (u64)sk_of_socket(socket), key = sk;
 	struct connection *c = connection_carried(&key);
 
+	begins_call();
 	if (!c)
 		return;
 	note_shutdown(c, (struct sock *)sk);

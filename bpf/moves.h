@@ -130,17 +130,17 @@ static __always_inline void place_receive(struct work *w, struct connection *c)
 {
 	u32 received, stands_at;
 
+	received = bytes_received(w, w->call.number) - w->call.helped;
 	w->call.sequenced = c->sequenced;
 	if (!c->sequenced) { /* a Unix socket's bytes are counted from its first */
-		w->call.sequence = c->moved_to[INGRESS];
-		c->moved_to[INGRESS] += bytes_received(w, w->call.number);
+		w->call.sequence = c->moved_to[INGRESS] - w->call.helped;
+		c->moved_to[INGRESS] += received;
 		return;
 	}
 	stands_at = sequence_read((struct sock *)w->connection);
 	if (w->call.unplaced) {
 		c->moved_to[INGRESS] = stands_at;
 	} else {
-		received = bytes_received(w, w->call.number) - w->call.helped;
 		note_place(c, (struct sock *)w->connection, INGRESS, stands_at - received);
 		c->moved_to[INGRESS] = stands_at;
 		w->call.sequence = stands_at - received - w->call.helped;

@@ -213,7 +213,6 @@ enum purpose {
 	PURPOSE_SEND = 0,
 	PURPOSE_CONNECT,
 	PURPOSE_RECEIVE,
-	PURPOSE_ACCEPT,
 };
 
 /* What a call was given, from its entry to its exit. */
@@ -227,7 +226,7 @@ struct call {
 	u64 helped; /* bytes that a reader has already followed for this writer, or it itself */
 	u64 pushed; /* ... it itself, from within a send */
 	u32 sequence;
-	u32 flags;    /* of a receive */
+	u32 flags;    /* as the call was given them */
 	u8 sequenced; /* its connection's bytes have TCP's numbers */
 	u8 purpose;
 	u8 unplaced; /* where its bytes stand in TCP's sequence is not known */

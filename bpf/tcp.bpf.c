@@ -149,6 +149,14 @@ int enter_tcp_push(CONTEXT *ctx)
 		follow(ctx);
 	return 0;
 }
+
+/* Within a receive from a Unix socket, as it has copied a piece. */
+int exit_of_unix_read(CONTEXT *ctx)
+{
+	if (unix_receive_goes_on(result_of(ctx)))
+		follow(ctx);
+	return 0;
+}
 #endif
 
 /* socket, address, its bytes, flags */
@@ -162,14 +170,15 @@ int enter_stream_connect(CONTEXT *ctx)
 	return 0;
 }
 
-/* listening socket, new socket */
-int enter_accept(CONTEXT *ctx)
+/* sk, socket. Not accept() itself: listeners for MPTCP have another, and any number of threads may
+ * sleep in it. */
+int enter_graft(CONTEXT *ctx)
 {
 	u64 a[2] = {};
 
 	use_own_stack(ctx);
 	TAKE_ARGUMENTS(a, ctx);
-	enter_accepting(a[1]);
+	joined(a[1]);
 	return 0;
 }
 
@@ -212,13 +221,6 @@ int exit_of_connect(CONTEXT *ctx)
 {
 	use_own_stack(ctx);
 	exit_connecting(result_of(ctx));
-	return 0;
-}
-
-int exit_of_accept(CONTEXT *ctx)
-{
-	use_own_stack(ctx);
-	exit_accepting(result_of(ctx));
 	return 0;
 }
 

@@ -114,6 +114,8 @@ static __always_inline void span_sent(struct work *w, const struct call *call, u
 	s->sequence = call->sequence;
 	s->has_sequence = call->sequenced;
 	locate(s, call->number, call->arguments);
+	if (call->flags & MSG_OOB_) /* not all of it is for the stream: the last byte is urgent */
+		s->opaque = 1;
 	s->skip = call->helped;
 }
 

@@ -175,9 +175,7 @@ def _captures(*, possible: bool) -> list[str]:
     for capture in captures.BY_WORD["auto"]:
         why = attach.obstacle(capture) if possible else "see above"
         mark = "ok " if not why else "no " if possible else "NO "
-        less = attach.drawback(capture)
-        available = f"available, but not taken by itself: {less}" if less else "available"
-        answer = f"not available: {why}" if why else f"{available}; not seen by it: {capture.unseen}"
+        answer = f"not available: {why}" if why else f"available; not seen by it: {capture.unseen}"
         lines.append(f"{mark} capture {capture.name} ({capture.how}): {answer}")
     return lines
 

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -22,6 +23,9 @@ pytestmark = pytest.mark.root
 OK = response(body=b"ok")
 UNSIZED = response(sized=False) + bytes(1 << 18)
 BLOCKED, ASKED, ENDED = 40, 20, 300
+BODY, PART = 20000, 3000
+TCP_FASTOPEN_CONNECT, TCP_FASTOPEN_NO_COOKIE = 30, 34  # include/uapi/linux/tcp.h
+SYN_SENT = 2  # enum of include/net/tcp_states.h
 
 
 def get(path: str) -> bytes:
@@ -40,9 +44,24 @@ def told(rows: list[Row], kind: str) -> list[tuple[str | None, int | None, str |
     ]
 
 
+def listening(place: Place, *, mptcp: bool = False) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX if place.path else socket.AF_INET)
+    if mptcp and Path("/proc/sys/net/mptcp/enabled").exists():
+        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_MPTCP)
+    listener.bind(place.address)
+    listener.listen(BLOCKED)
+    return listener
+
+
+def connected(place: Place) -> socket.socket:
+    client = socket.socket(socket.AF_UNIX if place.path else socket.AF_INET)
+    client.connect(place.address)
+    return client
+
+
 @contextmanager
 def pair(place: Place) -> Iterator[tuple[socket.socket, socket.socket]]:
-    with socket.create_server(place.address) as listener, socket.create_connection(place.address) as client:
+    with listening(place) as listener, connected(place) as client:
         server, _ = listener.accept()
         with server:
             yield client, server
@@ -103,6 +122,86 @@ def test_many_threads_that_sleep_in_receives_hide_no_request(stage: Stage) -> No
     assert len(told(rows, "client")) == ASKED
 
 
+def test_receives_from_unix_sockets_that_slept_and_then_an_end(stage: Stage) -> None:
+    """Of most of these threads a breakpoint does not see that their receive returned, nor do they call again."""
+    place = stage.place("unix")
+    got: list[bytes] = []
+
+    def ask(number: int) -> None:
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(place.address)
+            client.sendall(get(f"/{number}"))
+            got.append(client.recv(4096))
+
+    with ExitStack() as stack:
+        listener = stack.enter_context(listening(place))
+        threads = [threading.Thread(target=ask, args=(number,)) for number in range(BLOCKED)]
+        for thread in threads:
+            thread.start()
+        servers = [stack.enter_context(listener.accept()[0]) for _ in threads]
+        for server in servers:
+            assert server.recv(4096)
+        time.sleep(0.5)
+        for server in servers:
+            server.sendall(OK)
+        for thread in threads:
+            thread.join()
+    assert got == [OK] * BLOCKED
+    rows = stage.rows(place, 2 * BLOCKED)
+    assert sorted(told(rows, "client")) == sorted((f"{n}", 200, None) for n in range(BLOCKED))
+    assert sorted(told(rows, "server")) == sorted((f"/{n}", 200, None) for n in range(BLOCKED))
+
+
+@pytest.mark.parametrize("family", ["v4", "unix"])
+def test_many_threads_that_sleep_in_accepts_hide_no_request(family: str, stage: Stage) -> None:
+    """A body that comes in parts: of a connection that is known from its accept on each part is followed."""
+    place = stage.place(family)
+    body = bytes(BODY)
+
+    def serve(listener: socket.socket) -> None:
+        with listener.accept()[0] as server:
+            left = len(request("POST /body", body=body, host=b"localhost"))
+            while left:
+                left -= len(server.recv(min(left, PART)))
+            server.sendall(OK)
+
+    with listening(place) as listener:
+        threads = [threading.Thread(target=serve, args=(listener,)) for _ in range(BLOCKED)]
+        for thread in threads:
+            thread.start()
+        time.sleep(0.5)
+        for _ in threads:
+            with connected(place) as client:
+                client.sendall(request("POST /body", body=body, host=b"localhost"))
+                assert client.recv(4096) == OK
+        for thread in threads:
+            thread.join()
+    rows = [row for row in stage.rows(place, 2 * BLOCKED) if row["kind"] == "server"]
+    assert [(row["attributes"]["http.response.status_code"], row["request_body_bytes"]) for row in rows] == [
+        (200, BODY)
+    ] * BLOCKED
+
+
+def test_connections_by_tcp_to_a_listener_for_mptcp(stage: Stage) -> None:
+    """As Go's servers have it, where the kernel has MPTCP."""
+    place = stage.place()
+    body = bytes(BODY)
+    asked = request("POST /body", body=body, host=b"localhost")
+    with listening(place, mptcp=True) as listener:
+        for _ in range(ASKED):
+            with connected(place) as client, listener.accept()[0] as server:
+                for _ in range(2):
+                    client.sendall(asked)
+                    left = len(asked)
+                    while left:
+                        left -= len(server.recv(min(left, PART)))
+                    server.sendall(OK)
+                    assert client.recv(4096) == OK
+    rows = stage.rows(place, 4 * ASKED)
+    for kind in ("client", "server"):
+        assert [row["request_body_bytes"] for row in rows if row["kind"] == kind] == [BODY] * 2 * ASKED
+
+
 def test_a_receive_of_no_bytes_is_no_end(stage: Stage) -> None:
     place = stage.place()
     with pair(place) as (client, server):
@@ -143,11 +242,16 @@ def test_an_end_in_the_midst_of_a_receive(stage: Stage) -> None:
     assert len(told(rows, "server")) == ENDED
 
 
-def test_an_urgent_byte_is_none_of_the_stream(stage: Stage) -> None:
-    place = stage.place()
+@pytest.mark.parametrize("family", ["v4", "unix"])
+def test_an_urgent_byte_is_none_of_the_stream(family: str, stage: Stage) -> None:
+    place = stage.place(family)
     with pair(place) as (client, server):
         client.sendall(b"GET /urgent-a")
-        client.send(b"Z", socket.MSG_OOB)
+        try:
+            client.send(b"Z", socket.MSG_OOB)
+        except OSError as error:  # of Unix sockets since Linux 5.15
+            assert (family, error.errno) == ("unix", errno.EOPNOTSUPP)
+            return
         client.sendall(b"b HTTP/1.1\r\nHost: localhost\r\n\r\n")
         time.sleep(0.1)
         got = server.recv(4096)
@@ -156,7 +260,9 @@ def test_an_urgent_byte_is_none_of_the_stream(stage: Stage) -> None:
             got += server.recv(4096)
         server.sendall(OK)
         assert client.recv(4096) == OK
-    assert told(stage.rows(place, 1), "server") in ([("/urgent-ab", 200, None)], [])
+    rows = stage.rows(place, 1)
+    assert told(rows, "server") in ([("/urgent-ab", 200, None)], [])
+    assert told(rows, "client") in ([("urgent-ab", 200, None)], [])
 
 
 def test_no_span_to_nowhere_after_fast_open(stage: Stage) -> None:
@@ -177,6 +283,47 @@ def test_no_span_to_nowhere_after_fast_open(stage: Stage) -> None:
     everywhere = [row for row in stage.tcp.all_rows() if "/third" in row["attributes"].get("url.full", "")]
     assert {row["attributes"]["server.port"] for row in everywhere} <= {place.port}
     assert told(rows, "server")[-1] == ("/third", 200, None)
+
+
+def connecting_later(place: Place) -> socket.socket:
+    """A client that connects with its first send, whose bytes go with the SYN; connect() has succeeded before."""
+    client = socket.socket()
+    for option in (TCP_FASTOPEN_CONNECT, TCP_FASTOPEN_NO_COOKIE):
+        client.setsockopt(socket.IPPROTO_TCP, option, 1)
+    client.connect(place.address)
+    assert client.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1) == bytes([SYN_SENT])
+    return client
+
+
+def test_a_connect_that_waits_for_the_first_send(stage: Stage) -> None:
+    place = stage.place()
+    paths = [f"/{n}" for n in range(3)]
+    with socket.create_server(place.address) as listener:
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_FASTOPEN, ASKED)
+        for _ in range(ASKED):
+            with connecting_later(place) as client:
+                client.sendall(get(paths[0]))
+                server, _ = listener.accept()
+                with server:
+                    for path in paths:
+                        if path != paths[0]:
+                            time.sleep(0.15)  # a connection is picked up again when it has been quiet
+                            client.sendall(get(path))
+                        assert server.recv(4096) == get(path)
+                        server.sendall(OK)
+                        assert client.recv(4096) == OK
+    rows = stage.rows(place, 5 * ASKED)
+    assert sorted(told(rows, "server")) == sorted((path, 200, None) for path in paths * ASKED)
+    clients = [path for path, *how in told(rows, "client") if how == [200, None]]
+    assert len(clients) == len(told(rows, "client"))
+    assert [clients.count(path[1:]) for path in paths[1:]] == [ASKED] * 2
+
+
+def test_one_that_is_refused_then(stage: Stage) -> None:
+    place = stage.place()
+    with connecting_later(place) as client, pytest.raises(ConnectionRefusedError):
+        client.sendall(get("/refused"))
+    assert [row["attributes"]["error.type"] for row in stage.rows(place, 1)] == ["ECONNREFUSED"]
 
 
 def test_packets_are_no_stream(stage: Stage) -> None:

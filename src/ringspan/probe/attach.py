@@ -18,6 +18,7 @@ TRIED = "tcp_sendmsg"
 EVENT = "event"
 NUMBER = 0x746C7366756E6374  # which stands in programs of several functions (number_here in copies.h)
 TLS = "tls"
+ATOMICS = f"-D{btf.FUNCTIONS['bpf_for_each_map_elem']}"
 Links = Iterator[tuple[str, int]]  # names and descriptors, attached as they are asked for
 
 
@@ -108,11 +109,18 @@ class Attacher:
 
     def load(self) -> None:
         """Load all programs; raises CannotTrace with the verifier's words."""
+        try:
+            self._load()
+        except OSError as error:
+            raise CannotTrace(f"cannot load: {error.strerror or error}", "see ringspan doctor") from error
+
+    def _load(self) -> None:
         programs = self.programs
         self._load_tracepoints()
         for hook in self._hooks:
-            kind = self._kind(hook, at_return=False)
-            programs.add(hook.enter, kind, self._place(hook), self._copies(hook.enter, kind))
+            if hook.enter:
+                kind = self._kind(hook, at_return=False)
+                programs.add(hook.enter, kind, self._place(hook), self._copies(hook.enter, kind))
             if hook.exit:
                 kind = self._kind(hook, at_return=True)
                 arguments = len(self._types.functions[hook.function].parameters)
@@ -189,28 +197,28 @@ class Attacher:
         return load.attach_tracing(function, fd)
 
 
-def drawback(capture: Capture) -> str:
-    """Say why a capture that a kernel allows is not taken unless it is asked for by name; empty if it may be."""
-    model = preemption.preempts() if capture is captures.FENTRY else ""
-    return f"the kernel preempts (model {model}), and skips runs of programs there" if model else ""
-
-
 def obstacle(capture: Capture) -> str:
     """Say why a kernel does not allow a capture, tried with a program that does nothing; empty if it does."""
     if not capture.hooks:
         return ""
     if off := switches.found_off(capture.how):
         return f"{off}: what is attached there does not run"
-    function = btf.read_types([TRIED]).functions.get(TRIED)
-    if not function:
+    types = btf.read_types([TRIED])
+    if TRIED not in types.functions:
         return f"{TRIED} is not among the kernel's types"
+    if capture is captures.FENTRY and preemption.preempts() and ATOMICS not in types.flags:
+        return "the kernel preempts, and BPF has no atomic instructions there"
+    return _trial(capture, types.functions[TRIED].id)
+
+
+def _trial(capture: Capture, function_id: int) -> str:
     fds = []
     try:
         if capture is KPROBE:
             fds.append(load.load("nothing", load.NOTHING, load.Kind(load.KPROBE)))
             fds.append(load.attach_kprobe(TRIED, fds[0], at_return=True))
         else:
-            fds.append(load.load("nothing", load.NOTHING, load.Kind(load.TRACING, load.FEXIT, function.id)))
+            fds.append(load.load("nothing", load.NOTHING, load.Kind(load.TRACING, load.FEXIT, function_id)))
             fds.append(load.attach_tracing(TRIED, fds[0]))
     except CannotTrace as error:
         return f"its programs are refused ({error.reason.rpartition(': ')[2]})"

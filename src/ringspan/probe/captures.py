@@ -18,7 +18,7 @@ TLS_CALLED = (*FOLLOWING, "on_tls_end")
 
 
 class Hook(NamedTuple):
-    """A function of the kernel, and the programs at its entry and its return."""
+    """A function of the kernel, and the programs at its entry and its return, if any."""
 
     function: str
     enter: str
@@ -45,7 +45,7 @@ class Capture:
         default_factory=dict
     )  # tracepoints that are attached to by perf events where need be
     called_by_events: tuple[str, ...] = ()
-    unseen: str = "kernel TLS"  # what passes it by
+    unseen: str = "kernel TLS, MPTCP, sockets in a sockmap"  # what passes it by
 
 
 # A connection must not be seen to move bytes before its closing can be seen, hence the order.
@@ -65,14 +65,13 @@ SYSCALL = Capture(
     optional=("io_uring_file_get",),
     events={"sys_enter": "raw_syscalls/sys_enter", "sys_exit": "raw_syscalls/sys_exit"},
     called_by_events=CALLED_BY_CALLS,
-    unseen="io_uring, 32-bit processes (both are counted), kernel TLS",
+    unseen="io_uring, 32-bit processes (both are counted), kernel TLS, MPTCP",
 )
 TCP_TRACEPOINTS = CLOSING | STATES | {"sched_process_exit": "on_thread_exit"}
 HOOKS = (
     Hook("unix_release", "enter_unix_release"),
     Hook("unix_shutdown", "enter_unix_shutdown"),
-    Hook("inet_accept", "enter_accept", "exit_of_accept"),
-    Hook("unix_accept", "enter_accept", "exit_of_accept"),
+    Hook("security_sock_graft", "enter_graft"),  # which has to be, for what an accept() gives to be known
     Hook("inet_stream_connect", "enter_stream_connect", "exit_of_connect"),
     Hook("unix_stream_connect", "enter_stream_connect", "exit_of_connect"),
     Hook("tcp_splice_read", "enter_splice_read", "exit_of_receive"),
@@ -85,10 +84,14 @@ HOOKS = (
     Hook("unix_stream_sendmsg", "enter_unix_stream_sendmsg", "exit_of_send"),
 )
 # Gone since Linux 6.5 (dc97391e6610); inlined where a compiler chose so.
-OPTIONAL = ("tcp_sendpage", "unix_stream_sendpage", "tcp_push")
+OPTIONAL = ("tcp_sendpage", "unix_stream_sendpage", "tcp_push", "unix_stream_read_actor")
 # Of returns a breakpoint sees those of 10 threads, or of two for each processor, at once (kernel/kprobes.c): any number
-# may sleep in a call, none where TCP says how much of it has been read or taken.
-WITHIN = (Hook("tcp_rcv_space_adjust", "enter_tcp_rcv_space_adjust"), Hook("tcp_push", "enter_tcp_push"))
+# may sleep in a call, none where TCP says how much of it has been read or taken, and where a piece is copied.
+WITHIN = (
+    Hook("tcp_rcv_space_adjust", "enter_tcp_rcv_space_adjust"),
+    Hook("tcp_push", "enter_tcp_push"),
+    Hook("unix_stream_read_actor", "", "exit_of_unix_read"),
+)
 KPROBE = Capture("tcp", "kprobe", "tcp.bpf.c", TCP_TRACEPOINTS, CALLED, (*HOOKS, *WITHIN), OPTIONAL, ("-DCAPTURE_TCP",))
 FENTRY = replace(
     KPROBE,
@@ -103,4 +106,4 @@ BY_WORD["auto"] = (*BY_WORD["tcp"], SYSCALL)
 
 def is_following(program: str) -> bool:
     """Whether a program at a function's return goes on by tail call to what follows the bytes."""
-    return program.startswith("exit_") and not program.endswith(("_connect", "_accept"))
+    return program.startswith("exit_") and not program.endswith("_connect")

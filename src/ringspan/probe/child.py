@@ -18,7 +18,7 @@ from typing import Any
 
 from ringspan.errors import CannotTrace, RingspanError
 from ringspan.probe import captures, tree
-from ringspan.probe.attach import Attacher, drawback, obstacle
+from ringspan.probe.attach import Attacher, obstacle
 from ringspan.probe.captures import Capture
 from ringspan.probe.compiler import compile_capture, die_with_parent, import_bcc
 from ringspan.probe.settings import EXECUTABLES_MAX, ProbeSettings
@@ -59,7 +59,7 @@ def attach_first(bcc: Any, settings: ProbeSettings, approve: Callable[[Any], Non
     obstacles: list[str] = []
     asked = captures.BY_WORD[settings.capture]
     for capture in asked:
-        reason = obstacle(capture) or (drawback(capture) if settings.capture != capture.how else "")
+        reason = obstacle(capture)
         try:
             if not reason:
                 compiled = compile_capture(bcc, settings, capture)

@@ -3,7 +3,8 @@
 At fentry and fexit, and since Linux 7.0 at raw tracepoints, it then skips the runs of that program on the same
 processor meanwhile (bpf_prog_enter_recur in kernel/bpf/trampoline.c, `recursion_misses`): what they would have seen is
 lost, and counted. So several copies of each are attached, and perf events to system calls, since of a receive nothing
-is noted by which a copy could tell that it was followed. Those and breakpoints run their programs with preemption off.
+is noted by which a copy could tell that it was followed. Those and breakpoints run their programs with preemption off,
+but skip all that begin on a processor while one of its threads, put aside, is inside bpf(2) (bpf_prog_active).
 """
 
 from __future__ import annotations
