@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ringspan.probe import attach, captures, switches
+from ringspan.probe import attach, btf, captures, preemption, switches
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,3 +38,12 @@ def test_one_that_is_switched_off_while_it_runs_is_said_and_counted(
         others.look(now)
     assert (watch.seconds, others.seconds) == (3, 0)
     assert caplog.messages == [f"{switch} is 0: nothing is seen until it is 1 again", "what is attached runs again"]
+
+
+def test_fentry_is_none_where_threads_put_aside_cannot_be_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Linux 5.11: it preempts within programs, and has no compare-and-exchange for them."""
+    types = btf.KernelTypes(text=b"", functions={attach.TRIED: btf.Function(1, ())}, flags=[])
+    monkeypatch.setattr(btf, "read_types", lambda _: types)
+    monkeypatch.setattr(preemption, "preempts", lambda: "full")
+    assert "no atomic instructions" in attach.obstacle(captures.FENTRY)
+    assert "no atomic instructions" not in attach.obstacle(captures.KPROBE)
