@@ -9,6 +9,7 @@ import pytest
 from ringspan.probe import attach, btf, captures, preemption, switches
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
 
@@ -40,10 +41,25 @@ def test_one_that_is_switched_off_while_it_runs_is_said_and_counted(
     assert caplog.messages == [f"{switch} is 0: nothing is seen until it is 1 again", "what is attached runs again"]
 
 
+def kernel(names: Iterable[str], without: str) -> btf.KernelTypes:
+    """Return a kernel's types: of these functions it has all but one, and nothing that is new."""
+    return btf.KernelTypes(b"", [], {name: btf.Function(1, ()) for name in names if name != without})
+
+
+@pytest.mark.parametrize("capture", [captures.FENTRY, captures.KPROBE])
+def test_a_capture_whose_functions_are_not_all_there_is_none(
+    capture: captures.Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without CONFIG_SECURITY_NETWORK, say."""
+    monkeypatch.setattr(btf, "read_types", lambda names: kernel(names, without="security_sock_graft"))
+    assert attach.obstacle(capture) == "security_sock_graft is not among the kernel's types"
+    monkeypatch.setattr(btf, "read_types", lambda names: kernel(names, without="tcp_push"))
+    assert "kernel's types" not in attach.obstacle(capture)
+
+
 def test_fentry_is_none_where_threads_put_aside_cannot_be_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """Linux 5.11: it preempts within programs, and has no compare-and-exchange for them."""
-    types = btf.KernelTypes(text=b"", functions={attach.TRIED: btf.Function(1, ())}, flags=[])
-    monkeypatch.setattr(btf, "read_types", lambda _: types)
+    monkeypatch.setattr(btf, "read_types", lambda names: kernel(names, without=""))
     monkeypatch.setattr(preemption, "preempts", lambda: "full")
     assert "no atomic instructions" in attach.obstacle(captures.FENTRY)
     assert "no atomic instructions" not in attach.obstacle(captures.KPROBE)

@@ -85,14 +85,7 @@ class Attacher:
         self._raw = load.Kind(load.RAW_TRACEPOINT)
         self._event = load.Kind(load.TRACEPOINT)
         self._events = capture.events if load.RAW_TRACEPOINT in compiled.copied else {}
-        self._hooks = [hook for hook in capture.hooks if self._is_there(hook)]
-
-    def _is_there(self, hook: Hook) -> bool:
-        if hook.function in self._types.functions:
-            return True
-        if hook.function in self._capture.optional:
-            return False
-        raise CannotTrace(f"this kernel has no function {hook.function} that can be traced", "use --capture syscall")
+        self._hooks = [hook for hook in capture.hooks if hook.function in self._types.functions]
 
     def _kind(self, hook: Hook, *, at_return: bool) -> load.Kind:
         if self._capture is KPROBE:
@@ -203,9 +196,10 @@ def obstacle(capture: Capture) -> str:
         return ""
     if off := switches.found_off(capture.how):
         return f"{off}: what is attached there does not run"
-    types = btf.read_types([TRIED])
-    if TRIED not in types.functions:
-        return f"{TRIED} is not among the kernel's types"
+    needed = [hook.function for hook in capture.hooks if hook.function not in capture.optional]
+    types = btf.read_types(needed)
+    if lacking := [name for name in needed if name not in types.functions]:
+        return f"{lacking[0]} is not among the kernel's types"
     if capture is captures.FENTRY and preemption.preempts() and ATOMICS not in types.flags:
         return "the kernel preempts, and BPF has no atomic instructions there"
     return _trial(capture, types.functions[TRIED].id)
