@@ -220,7 +220,8 @@ static __always_inline void connect_succeeded(struct sock *sk, const struct atte
 	if (!c)
 		return;
 	c->head.inode = a->inode;
-	c->connect_ns = now - a->begin_ns;
+	if (!a->put_off) /* when it began is not known */
+		c->connect_ns = now - a->begin_ns;
 	take_cause(c, (u64)sk);
 }
 
@@ -249,8 +250,10 @@ static __always_inline void exit_connect(const struct call *call, s64 result, u6
 	if (!a)
 		return; /* established meanwhile */
 	a->in_call = 0;
-	if (is_put_off(key, a, result))
+	if (is_put_off(key, a, result)) {
+		a->put_off = 1;
 		return;
+	}
 	if (!result)
 		connect_succeeded((struct sock *)key, a, now);
 	else if (!is_still_pending(result))
@@ -281,7 +284,8 @@ static __always_inline void connect_ended(struct sock *sk, int state, u64 now)
 			a->error = error;
 			return;
 		}
-		fail_connect(a, key, error, syn_was_resent(sk));
+		if (error || !a->put_off) /* else nothing may have been sent */
+			fail_connect(a, key, error, syn_was_resent(sk));
 	}
 	forget_attempt(key);
 }

@@ -303,7 +303,8 @@ struct attempt {
 	char address[16];
 	u8 own;
 	u8 judged;
-	u8 _pad[2];
+	u8 put_off; /* to the first send */
+	u8 _pad;
 	char comm[16];
 	char unix_path[UNIX_PATH_MAX];
 	u32 namespace_tgid;

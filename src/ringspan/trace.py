@@ -166,6 +166,7 @@ class Tracer:
     def _finish(self) -> None:
         if self._tls:
             self._tls.detach()
+        self._switches.look(time.monotonic())
         self._probe.detach()
         time.sleep(LAST_PROGRAMS_S)
         now = time.monotonic()

@@ -25,6 +25,7 @@ UNSIZED = response(sized=False) + bytes(1 << 18)
 BLOCKED, ASKED, ENDED = 40, 20, 300
 BODY, PART = 20000, 3000
 TCP_FASTOPEN_CONNECT, TCP_FASTOPEN_NO_COOKIE = 30, 34  # include/uapi/linux/tcp.h
+MPTCP = Path("/proc/sys/net/mptcp/enabled")
 SYN_SENT = 2  # enum of include/net/tcp_states.h
 
 
@@ -46,7 +47,7 @@ def told(rows: list[Row], kind: str) -> list[tuple[str | None, int | None, str |
 
 def listening(place: Place, *, mptcp: bool = False) -> socket.socket:
     listener = socket.socket(socket.AF_UNIX if place.path else socket.AF_INET)
-    if mptcp and Path("/proc/sys/net/mptcp/enabled").exists():
+    if mptcp and MPTCP.exists() and MPTCP.read_text().strip() == "1":
         listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_MPTCP)
     listener.bind(place.address)
     listener.listen(BLOCKED)
@@ -324,6 +325,13 @@ def test_one_that_is_refused_then(stage: Stage) -> None:
     with connecting_later(place) as client, pytest.raises(ConnectionRefusedError):
         client.sendall(get("/refused"))
     assert [row["attributes"]["error.type"] for row in stage.rows(place, 1)] == ["ECONNREFUSED"]
+
+
+def test_one_that_is_given_up_before(stage: Stage) -> None:
+    place = stage.place()
+    with connecting_later(place):
+        pass
+    assert stage.rows(place, 0) == []
 
 
 def test_packets_are_no_stream(stage: Stage) -> None:

@@ -190,6 +190,16 @@ class Attacher:
         return load.attach_tracing(function, fd)
 
 
+def drawback(capture: Capture) -> str:
+    """Say what a capture that can be had loses on a kernel that preempts (see preemption.py); empty if nothing."""
+    model = preemption.preempts()
+    if not model or capture is FENTRY:
+        return ""
+    if capture is not KPROBE and preemption.TRACEPOINTS not in btf.read_types([TRIED]).flags:
+        return ""
+    return f"the kernel preempts (model {model}), and skips it where a thread is put aside within bpf(2)"
+
+
 def obstacle(capture: Capture) -> str:
     """Say why a kernel does not allow a capture, tried with a program that does nothing; empty if it does."""
     if not capture.hooks:

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from ringspan.errors import CannotTrace
@@ -56,7 +57,8 @@ class Start:
             answer = self._receive(stop)
             while answer and (layout := answer[0].get("layout")):  # of each capture that is tried
                 check_layout(layout)
-                self._channel.send(b"+")
+                with suppress(BrokenPipeError):  # it has ended: what it said is read next
+                    self._channel.send(b"+")
                 answer = self._receive(stop)
         finally:
             self.cancel()

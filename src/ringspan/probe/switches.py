@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import platform
 from pathlib import Path
 
-# A breakpoint at a function's entry goes by ftrace; of the second nothing is known where debugfs is not mounted.
+# Of the second nothing is known where debugfs is not mounted.
 FTRACE, KPROBES = Path("/proc/sys/kernel/ftrace_enabled"), Path("/sys/kernel/debug/kprobes/enabled")
-BY_MEANS = {"fentry": (FTRACE,), "kprobe": (FTRACE, KPROBES)}
+# On x86 a breakpoint at a function's entry goes by ftrace (CONFIG_KPROBES_ON_FTRACE).
+BY_MEANS = {"fentry": (FTRACE,), "kprobe": (FTRACE, KPROBES) if platform.machine() == "x86_64" else (KPROBES,)}
 log = logging.getLogger(__name__)
 
 
