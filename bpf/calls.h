@@ -22,18 +22,12 @@ static __always_inline void count_foreign_call(u64 number)
 		count(COUNTER_UNSEEN_32BIT_CALLS);
 }
 
-static __always_inline u64 receive_flags(u64 number, const u64 *arguments)
+static __always_inline u64 flags_given(u64 number, const u64 *arguments)
 {
-	if (number == SYS_RECVFROM || number == SYS_RECVMMSG)
+	if (number == SYS_RECVFROM || number == SYS_RECVMMSG || number == SYS_SENDTO ||
+	    number == SYS_SENDMMSG)
 		return arguments[3];
-	return number == SYS_RECVMSG ? arguments[2] : 0;
-}
-
-static __always_inline u64 send_flags(u64 number, const u64 *arguments)
-{
-	if (number == SYS_SENDTO || number == SYS_SENDMMSG)
-		return arguments[3];
-	return number == SYS_SENDMSG ? arguments[2] : 0;
+	return number == SYS_RECVMSG || number == SYS_SENDMSG ? arguments[2] : 0;
 }
 
 /* A connection that is followed is so for all who move its bytes, asked for or not. */
@@ -57,7 +51,7 @@ static __always_inline void enter_receive(u64 registers, u64 number)
 	readers.delete(&thread); /* of a call in which its last sibling went */
 	read_arguments(arguments, registers);
 	file = file_of(arguments[0]);
-	if (!file || receive_flags(number, arguments) & MSG_DONTWAIT_)
+	if (!file || flags_given(number, arguments) & MSG_DONTWAIT_)
 		return;
 	READ(flags, file->f_flags);
 	if (flags & O_NONBLOCK_ || !stream_of_file(file, &s))
@@ -105,7 +99,7 @@ static __always_inline void enter_send(u64 number, const u64 *arguments, u32 fd,
 	if (carries_tls(s.sk, c, EGRESS, number, arguments, 1) || !c || c->off)
 		return;
 	__builtin_memcpy(call.arguments, arguments, sizeof(call.arguments));
-	call.flags = send_flags(number, arguments);
+	call.flags = flags_given(number, arguments);
 	begin_send(&call, s.sk, c);
 }
 
@@ -131,7 +125,7 @@ static __always_inline struct connection *connection_noted(const struct stream *
 static __always_inline bool exit_receive(u64 number, const u64 *arguments, u32 fd, s64 result,
 					 u64 now)
 {
-	u64 flags = receive_flags(number, arguments);
+	u64 flags = flags_given(number, arguments);
 	struct connection *c;
 	struct stream s = {};
 	struct work *w;

@@ -175,9 +175,8 @@ def _captures(*, possible: bool) -> list[str]:
     for capture in captures.BY_WORD["auto"]:
         why = attach.obstacle(capture) if possible else "see above"
         mark = "ok " if not why else "no " if possible else "NO "
-        less = "" if why or not possible else attach.drawback(capture)
-        available = f"available; not seen by it: {capture.unseen}{'; ' if less else ''}{less}"
-        answer = f"not available: {why}" if why else available
+        lacks = "" if why else "; ".join(filter(None, [capture.unseen, attach.drawback(capture)]))
+        answer = f"not available: {why}" if why else f"available; not seen by it: {lacks}"
         lines.append(f"{mark} capture {capture.name} ({capture.how}): {answer}")
     return lines
 

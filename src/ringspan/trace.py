@@ -271,16 +271,16 @@ class Tracer:
             accounts += self._telemetry.accounts(recorded)
         else:
             accounts.append(ledger.metric_account(recorded, self._taken))
-        here = {
+        return ledger.Ledger(accounts, kernel | self._unseen(), self._let_go())
+
+    def _unseen(self) -> dict[str, int]:
+        files = self._tls.counts if self._tls else {}
+        return {
             "missed_runs": self._probe.missed_runs(),
             "processes_unplaced": self._identify.unplaced,
             "seconds_off": self._switches.seconds,
+            **{f"tls_files_{name}": files.get(name, 0) for name in ("refused", "changed")},
         }
-        return ledger.Ledger(accounts, kernel | here | self._tls_files(), self._let_go())
-
-    def _tls_files(self) -> dict[str, int]:
-        counts = self._tls.counts if self._tls else {}
-        return {f"tls_files_{name}": counts.get(name, 0) for name in ("refused", "changed")}
 
     def _here(self, what: str) -> ledger.Here:
         dropped = dict(self._verdicts.dropped[what])

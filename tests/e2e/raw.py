@@ -176,8 +176,8 @@ def be_patient(sock: socket.socket) -> None:
 
 
 @contextmanager
-def listening(place: Place, backlog: int = 128) -> Iterator[socket.socket]:
-    with socket.socket(FAMILIES[place.family]) as listener:
+def listening(place: Place, backlog: int = 128, protocol: int = 0) -> Iterator[socket.socket]:
+    with socket.socket(FAMILIES[place.family], proto=protocol) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(place.address)
         listener.listen(backlog)

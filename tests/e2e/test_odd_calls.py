@@ -15,7 +15,9 @@ import pytest
 
 from .expected import at
 from .messages import request, response
-from .peer import Place
+from .numbered import read
+from .peer import FAMILIES, Place
+from .raw import listening
 from .stage import Stage
 from .tracer import Row
 
@@ -24,6 +26,7 @@ OK = response(body=b"ok")
 UNSIZED = response(sized=False) + bytes(1 << 18)
 BLOCKED, ASKED, ENDED = 40, 20, 300
 BODY, PART = 20000, 3000
+POST = request("POST /body", body=bytes(BODY), host=b"localhost")
 TCP_FASTOPEN_CONNECT, TCP_FASTOPEN_NO_COOKIE = 30, 34  # include/uapi/linux/tcp.h
 MPTCP = Path("/proc/sys/net/mptcp/enabled")
 SYN_SENT = 2  # enum of include/net/tcp_states.h
@@ -45,17 +48,8 @@ def told(rows: list[Row], kind: str) -> list[tuple[str | None, int | None, str |
     ]
 
 
-def listening(place: Place, *, mptcp: bool = False) -> socket.socket:
-    listener = socket.socket(socket.AF_UNIX if place.path else socket.AF_INET)
-    if mptcp and MPTCP.exists() and MPTCP.read_text().strip() == "1":
-        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_MPTCP)
-    listener.bind(place.address)
-    listener.listen(BLOCKED)
-    return listener
-
-
 def connected(place: Place) -> socket.socket:
-    client = socket.socket(socket.AF_UNIX if place.path else socket.AF_INET)
+    client = socket.socket(FAMILIES[place.family])
     client.connect(place.address)
     return client
 
@@ -129,8 +123,7 @@ def test_receives_from_unix_sockets_that_slept_and_then_an_end(stage: Stage) -> 
     got: list[bytes] = []
 
     def ask(number: int) -> None:
-        with socket.socket(socket.AF_UNIX) as client:
-            client.connect(place.address)
+        with connected(place) as client:
             client.sendall(get(f"/{number}"))
             got.append(client.recv(4096))
 
@@ -157,13 +150,10 @@ def test_receives_from_unix_sockets_that_slept_and_then_an_end(stage: Stage) -> 
 def test_many_threads_that_sleep_in_accepts_hide_no_request(family: str, stage: Stage) -> None:
     """A body that comes in parts: of a connection that is known from its accept on each part is followed."""
     place = stage.place(family)
-    body = bytes(BODY)
 
     def serve(listener: socket.socket) -> None:
         with listener.accept()[0] as server:
-            left = len(request("POST /body", body=body, host=b"localhost"))
-            while left:
-                left -= len(server.recv(min(left, PART)))
+            read(server, len(POST), PART)
             server.sendall(OK)
 
     with listening(place) as listener:
@@ -173,7 +163,7 @@ def test_many_threads_that_sleep_in_accepts_hide_no_request(family: str, stage: 
         time.sleep(0.5)
         for _ in threads:
             with connected(place) as client:
-                client.sendall(request("POST /body", body=body, host=b"localhost"))
+                client.sendall(POST)
                 assert client.recv(4096) == OK
         for thread in threads:
             thread.join()
@@ -186,16 +176,13 @@ def test_many_threads_that_sleep_in_accepts_hide_no_request(family: str, stage: 
 def test_connections_by_tcp_to_a_listener_for_mptcp(stage: Stage) -> None:
     """As Go's servers have it, where the kernel has MPTCP."""
     place = stage.place()
-    body = bytes(BODY)
-    asked = request("POST /body", body=body, host=b"localhost")
-    with listening(place, mptcp=True) as listener:
+    has = MPTCP.exists() and MPTCP.read_text().strip() == "1"
+    with listening(place, protocol=socket.IPPROTO_MPTCP if has else 0) as listener:
         for _ in range(ASKED):
             with connected(place) as client, listener.accept()[0] as server:
                 for _ in range(2):
-                    client.sendall(asked)
-                    left = len(asked)
-                    while left:
-                        left -= len(server.recv(min(left, PART)))
+                    client.sendall(POST)
+                    read(server, len(POST), PART)
                     server.sendall(OK)
                     assert client.recv(4096) == OK
     rows = stage.rows(place, 4 * ASKED)

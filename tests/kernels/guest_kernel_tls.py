@@ -8,7 +8,7 @@ import struct
 import subprocess
 from pathlib import Path
 
-from e2e.numbered import get, ok, read
+from e2e.numbered import exchange, read
 from e2e.tracer import CAPTURE, SLOWNESS, trace
 
 PORT, ROUNDS = 15200, 5
@@ -39,13 +39,6 @@ def encrypted_for() -> int:
     return int(found[1])
 
 
-def exchange_some(client: socket.socket, server: socket.socket) -> None:
-    for number in range(ROUNDS):
-        for sender, receiver, message in ((client, server, get(number)), (server, client, ok(number))):
-            sender.sendall(message)
-            read(receiver, len(message))
-
-
 def test_kernel_tls_is_not_told_as_anything_else() -> None:
     subprocess.run(["modprobe", "-a", *MODULES], check=True)  # whose root is not the kernel's: it loads none by itself
     before = encrypted_for()
@@ -60,7 +53,8 @@ def test_kernel_tls_is_not_told_as_anything_else() -> None:
                         shake_hands(client, server)
                         encrypt(client)
                         encrypt(server)
-                    exchange_some(client, server)
+                    for number in range(ROUNDS):
+                        exchange(client, server, number)
         rows = tracer.rows(2 * ROUNDS, timeout=3 * SLOWNESS)
         ledger = tracer.stop().ledger
     assert encrypted_for() == before + 2

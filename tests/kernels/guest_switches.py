@@ -7,17 +7,11 @@ import socket
 import time
 from pathlib import Path
 
-from e2e.numbered import get, ok, read
+from e2e.numbered import exchange
 from e2e.tracer import SLOWNESS, trace
 
 PORT, OFF_SECONDS = 15300, 4
 SWITCH = Path("/proc/sys/kernel/ftrace_enabled")
-
-
-def exchange(client: socket.socket, server: socket.socket, number: int) -> None:
-    for sender, receiver, message in ((client, server, get(number)), (server, client, ok(number))):
-        sender.sendall(message)
-        read(receiver, len(message))
 
 
 def test_a_switch_that_is_turned_off_is_said_and_counted() -> None:
